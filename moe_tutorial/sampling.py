@@ -1,0 +1,262 @@
+"""Sampling: draw the K experts instead of taking the best.
+
+S_t = top-k of l_t / tau + Gumbel noise: K draws without replacement.               Chapter 04.
+"""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from moe_tutorial.validation import (
+    check_experts,
+    check_generator,
+    check_k,
+    check_logits,
+    check_same_device,
+    check_temperature,
+    compute_dtype,
+)
+
+LARGEST_ENUMERATION = 1_000_000
+"""The most ordered draws that :func:`inclusion_probabilities_by_enumeration` will list."""
+
+
+def gumbel_top_k(
+    logits_TE: Tensor,
+    k: int,
+    temperature: float | Tensor = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Draw k experts without replacement from softmax(logits / temperature).
+
+    .. math:: S_t = \operatorname{top\text{-}k}_e \bigl( l_{te} / \tau + G_{te} \bigr),
+              \qquad G_{te} = -\ln(-\ln U_{te}), \quad U_{te} \sim \mathcal U(0, 1)
+
+    The largest perturbed logit is a draw from the softmax, the next largest is a draw from what
+    is left, and so on (Kool, van Hoof and Welling 2019, "Stochastic Beams and Where to Find
+    Them"). The uniform numbers have 24 bits in float32, so a probability below about 1e-7 is
+    reproduced only to that accuracy; float64 logits get 53 bits.
+
+    Args:
+        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
+        k: how many experts to draw, from 1 to E.
+        temperature: positive; below 1 sharpens, above 1 softens, ``math.inf`` draws uniformly.
+        generator: the source of randomness, on the logits' device; None takes torch's own.
+
+    Returns:
+        experts_TK: int64 ids ``[T, K]``, no id twice in a row, in the order they were drawn.
+
+    Raises:
+        TypeError: logits_TE is not floating point, k is not an int, or generator is not one.
+        ValueError: wrong rank, non-finite logits, k out of range, a temperature that is not
+            positive, or a generator on another device.
+    """
+    check_logits("logits_TE", logits_TE)
+    check_k(k, logits_TE.shape[-1])
+    check_temperature(temperature, logits_TE)
+    check_generator(generator, logits_TE)
+    logits_TE = logits_TE.detach().to(compute_dtype(logits_TE))
+    noise_TE = torch.rand(
+        logits_TE.shape, generator=generator, dtype=logits_TE.dtype, device=logits_TE.device
+    )
+    # rand can return exactly 0, whose logarithm would rule an expert out for good.
+    noise_TE.clamp_(min=torch.finfo(noise_TE.dtype).tiny).log_().neg_().log_().neg_()
+    # l / tau + G and l + tau G order the experts alike; each form is used where it cannot overflow.
+    tau = torch.as_tensor(temperature, dtype=logits_TE.dtype, device=logits_TE.device)
+    shifted_TE = logits_TE - logits_TE.amax(-1, keepdim=True)
+    perturbed_TE = shifted_TE / tau.clamp(min=1) + noise_TE * tau.clamp(max=1)
+    return perturbed_TE.topk(k, dim=-1).indices
+
+
+def noisy_logits(
+    logits_TE: Tensor, noise_scores_TE: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    r"""Add noise whose size the router learns, separately for every token and expert.
+
+    .. math:: h_{te} = l_{te} + z_{te} \bigl( \operatorname{softplus}(n_{te}) + 10^{-2} \bigr),
+              \qquad z_{te} \sim \mathcal N(0, 1)
+
+    Noisy top-k (Shazeer et al. 2017, equation 4; the floor of 1e-2 is from its published code)
+    chooses and gates with h in training and with l in evaluation.
+
+    Args:
+        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
+        noise_scores_TE: n, the second projection of the token, shape of ``logits_TE``.
+        generator: the source of randomness, on the logits' device; None takes torch's own.
+
+    Returns:
+        noisy_logits_TE: shape of ``logits_TE``, float32, or float64 if an input is. Gradients
+        flow into both inputs.
+
+    Raises:
+        TypeError: an input is not floating point, or generator is not a torch.Generator.
+        ValueError: shapes that differ, non-finite values, two devices, or a generator elsewhere.
+    """
+    check_logits("logits_TE", logits_TE)
+    check_logits("noise_scores_TE", noise_scores_TE)
+    if logits_TE.shape != noise_scores_TE.shape:
+        raise ValueError(
+            "noise_scores_TE must have the shape of logits_TE, "
+            f"{tuple(logits_TE.shape)}, got {tuple(noise_scores_TE.shape)}"
+        )
+    check_same_device(logits_TE=logits_TE, noise_scores_TE=noise_scores_TE)
+    check_generator(generator, logits_TE)
+    dtype = compute_dtype(logits_TE, noise_scores_TE)
+    normal_TE = torch.randn(
+        logits_TE.shape, generator=generator, dtype=dtype, device=logits_TE.device
+    )
+    deviation_TE = torch.nn.functional.softplus(noise_scores_TE.to(dtype)) + 1e-2
+    return logits_TE.to(dtype) + normal_TE * deviation_TE
+
+
+def plackett_luce_log_probability(
+    logits_TE: Tensor, experts_TK: Tensor, temperature: float | Tensor = 1.0
+) -> Tensor:
+    r"""The log-probability of drawing exactly these experts in exactly this order.
+
+    .. math:: \ln P(b_1, \dots, b_K) = \sum_{i=1}^{K} \ln
+              \frac{s_{b_i}}{1 - \sum_{j < i} s_{b_j}}
+
+    The Plackett-Luce distribution (Plackett 1975): every draw is a softmax over what the earlier
+    draws left. An order that names an expert twice is impossible and gets minus infinity.
+
+    Args:
+        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
+        experts_TK: int64 ids ``[T, K]`` in the order of the draw.
+        temperature: as for :func:`gumbel_top_k`.
+
+    Returns:
+        log_probability_T: one number per token, float32, or float64 for float64 logits.
+
+    Raises:
+        TypeError: logits_TE is not floating point, or experts_TK does not hold int64 ids.
+        ValueError: shapes that do not fit, ids out of range, non-finite logits, or a temperature
+            that is not positive.
+    """
+    check_logits("logits_TE", logits_TE)
+    check_experts(experts_TK, logits_TE)
+    check_temperature(temperature, logits_TE)
+    left_TE = _tempered(logits_TE, temperature)
+    total_T = left_TE.new_zeros(left_TE.shape[:-1])
+    for expert_T1 in experts_TK.split(1, dim=-1):
+        # Written as a log-softmax of what is left, no 1 - sum of probabilities can cancel.
+        total_T = total_T + left_TE.log_softmax(-1).gather(-1, expert_T1).squeeze(-1)
+        left_TE = left_TE.scatter(-1, expert_T1, -math.inf)
+    return total_T
+
+
+def inclusion_probabilities_by_enumeration(
+    logits_TE: Tensor, k: int, temperature: float | Tensor = 1.0
+) -> Tensor:
+    r"""How likely each expert is to be among the k drawn, by listing every ordered draw.
+
+    .. math:: \pi_{te} = \sum_{b \,:\, e \in b} P(b_1, \dots, b_K)
+
+    The definition itself, exact up to rounding, for small E: there are E! / (E - K)! ordered
+    draws. :func:`inclusion_probabilities` has no such limit.
+
+    Args:
+        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
+        k: how many experts are drawn, from 1 to E.
+        temperature: as for :func:`gumbel_top_k`.
+
+    Returns:
+        inclusion_TE: shape of ``logits_TE``, rows that sum to k; float32, or float64 for float64
+        logits.
+
+    Raises:
+        TypeError: logits_TE is not floating point, or k is not an int.
+        ValueError: as for :func:`gumbel_top_k`, or more ordered draws than
+            :data:`LARGEST_ENUMERATION`.
+    """
+    check_logits("logits_TE", logits_TE)
+    num_experts = logits_TE.shape[-1]
+    check_k(k, num_experts)
+    check_temperature(temperature, logits_TE)
+    if math.perm(num_experts, k) > LARGEST_ENUMERATION:
+        raise ValueError(
+            f"k = {k} of {num_experts} experts have {math.perm(num_experts, k)} ordered draws, "
+            f"more than {LARGEST_ENUMERATION}: use inclusion_probabilities"
+        )
+    draws_NK = torch.tensor(
+        list(itertools.permutations(range(num_experts), k)), device=logits_TE.device
+    )
+    tempered_TE = _tempered(logits_TE, temperature)
+    inclusion = []
+    for logits_E in tempered_TE.reshape(-1, num_experts):
+        rows_NE = logits_E.expand(len(draws_NK), num_experts)
+        probability_N = plackett_luce_log_probability(rows_NE, draws_NK).exp()
+        inclusion.append(
+            logits_E.new_zeros(num_experts).index_add(
+                0, draws_NK.flatten(), probability_N.repeat_interleave(k)
+            )
+        )
+    return torch.stack(inclusion).reshape(logits_TE.shape) if inclusion else tempered_TE
+
+
+def inclusion_probabilities(
+    logits_TE: Tensor, k: int, temperature: float | Tensor = 1.0
+) -> Tensor:
+    r"""How likely each expert is to be among the k drawn, for any number of experts.
+
+    .. math:: \pi_{te} = \int P\bigl( \text{fewer than } K \text{ others have }
+              l_{tj} / \tau + G_j > l_{te} / \tau + g \bigr) \, f(g) \, dg
+
+    Given expert e's own Gumbel noise g (density f), the other experts beat it independently of
+    one another, so their number follows a Poisson-binomial distribution, built one expert at a
+    time. The integral over g is a trapezoid rule, which converges exponentially for this
+    integrand. The absolute error is below 1e-13 in the tests, E = 512 included; float32 logits
+    are calculated in float64 too, and only the result is rounded.
+
+    Time grows as E^2 K per token: about a millisecond at E = 12, a second at E = 256, K = 8.
+
+    Args:
+        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
+        k: how many experts are drawn, from 1 to E.
+        temperature: as for :func:`gumbel_top_k`.
+
+    Returns:
+        inclusion_TE: shape of ``logits_TE``, rows that sum to k; float32, or float64 for float64
+        logits. Differentiable in the logits.
+
+    Raises:
+        TypeError: logits_TE is not floating point, or k is not an int.
+        ValueError: wrong rank, non-finite logits, k out of range, or a temperature that is not
+            positive.
+    """
+    check_logits("logits_TE", logits_TE)
+    num_experts = logits_TE.shape[-1]
+    check_k(k, num_experts)
+    check_temperature(temperature, logits_TE)
+    tempered_TE = _tempered(logits_TE.double(), temperature)
+    inclusion = [_inclusion_of_one_token(row, k) for row in tempered_TE.reshape(-1, num_experts)]
+    if not inclusion:
+        return tempered_TE.to(compute_dtype(logits_TE))
+    return torch.stack(inclusion).reshape(logits_TE.shape).to(compute_dtype(logits_TE))
+
+
+def _inclusion_of_one_token(logits_E: Tensor, k: int) -> Tensor:
+    step = 1 / 8
+    # The node z stands for Gumbel noise -z. Outside [-40, 4] its density is below 5e-18.
+    z_N = torch.arange(-40, 4 + step, step, dtype=logits_E.dtype, device=logits_E.device)
+    weight_N = step * torch.exp(z_N - z_N.exp())
+    # beaten_by_KEN[m] is the probability that exactly m of the experts seen so far beat e.
+    beaten_by_KEN = torch.zeros(
+        k, len(logits_E), len(z_N), dtype=logits_E.dtype, device=logits_E.device
+    )
+    beaten_by_KEN[0] = 1
+    for j, rival in enumerate(logits_E):
+        gap_EN = (rival - logits_E)[:, None] + z_N
+        # Past 50 the rival has won to the last bit; the bound keeps exp, and its gradient, finite.
+        wins_EN = -torch.expm1(-gap_EN.clamp(max=50).exp())
+        wins_EN = wins_EN * (torch.arange(len(logits_E), device=logits_E.device) != j)[:, None]
+        one_more_KEN = torch.cat([torch.zeros_like(beaten_by_KEN[:1]), beaten_by_KEN[:-1]])
+        beaten_by_KEN = beaten_by_KEN * (1 - wins_EN) + one_more_KEN * wins_EN
+    return beaten_by_KEN.sum(0) @ weight_N
+
+
+def _tempered(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
+    logits_TE = logits_TE.to(compute_dtype(logits_TE))
+    return (logits_TE - logits_TE.detach().amax(-1, keepdim=True)) / temperature

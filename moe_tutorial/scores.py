@@ -1,0 +1,107 @@
+"""Similarity scores: how well does each expert's centroid match this token?
+
+l_t = u_t W_EC, one dot product per expert.                                         Chapter 01.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from moe_tutorial.validation import (
+    check_finite,
+    check_floating,
+    check_positive,
+    check_same_device,
+    compute_dtype,
+)
+
+
+def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
+    r"""Score every expert by the dot product of the token with the expert's centroid.
+
+    .. math:: l_{te} = \sum_d u_{td} \, w_{ed}
+
+    This is the router of nearly every published model (Shazeer et al. 2017, equation 2 with no
+    noise). It is calculated in float32 at least, also under ``torch.autocast``, because logits
+    rounded to bfloat16 tie where the real ones do not.
+
+    Args:
+        x_TD: tokens, ``[T, D]`` or with more leading dimensions ``[B, S, D]``, floating point.
+        centroids_ED: one centroid per expert, ``[E, D]``, as ``nn.Linear`` stores its weight.
+
+    Returns:
+        logits_TE: ``[T, E]`` (leading dimensions kept), float32, or float64 if an input is.
+
+    Raises:
+        TypeError: an argument is not a floating-point tensor.
+        ValueError: wrong rank or width, a value that is not finite, or two devices.
+    """
+    dtype = _check_operands(x_TD, centroids_ED)
+    with torch.autocast(x_TD.device.type, enabled=False):
+        return x_TD.to(dtype) @ centroids_ED.to(dtype).T
+
+
+def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.0) -> Tensor:
+    r"""Score every expert by the angle between the token and the expert's centroid.
+
+    .. math:: l_{te} = \text{scale} \cdot \frac{u_t \cdot w_e}{\lVert u_t \rVert \lVert w_e \rVert}
+
+    The lengths no longer matter, so without the scale every logit lies in [-1, 1] and a softmax
+    over them stays close to uniform (Chi et al. 2022, "On the Representation Collapse of Sparse
+    Mixture of Experts", learn the scale for this reason). A zero vector has no direction: its
+    scores are 0.
+
+    Args:
+        x_TD: tokens, ``[T, D]`` or ``[B, S, D]``, floating point.
+        centroids_ED: one centroid per expert, ``[E, D]``.
+        scale: a positive number, or a tensor with one element (a learned scale).
+
+    Returns:
+        logits_TE: ``[T, E]`` (leading dimensions kept), float32, or float64 if an input is.
+
+    Raises:
+        TypeError: an argument is not a floating-point tensor, or scale is not a number.
+        ValueError: as for :func:`dot_scores`, or a scale that is not positive and finite.
+    """
+    dtype = _check_operands(x_TD, centroids_ED)
+    _check_scale(scale, x_TD)
+    with torch.autocast(x_TD.device.type, enabled=False):
+        return scale * (_direction(x_TD.to(dtype)) @ _direction(centroids_ED.to(dtype)).T)
+
+
+def _direction(vectors: Tensor) -> Tensor:
+    # Dividing by the largest entry first keeps the squares inside the norm from overflowing.
+    largest = vectors.detach().abs().amax(-1, keepdim=True)
+    vectors = vectors / torch.where(largest > 0, largest, 1)
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / torch.where(length > 0, length, 1)
+
+
+def _check_operands(x_TD: Tensor, centroids_ED: Tensor) -> torch.dtype:
+    check_floating("x_TD", x_TD)
+    check_floating("centroids_ED", centroids_ED)
+    if centroids_ED.ndim != 2 or centroids_ED.shape[0] == 0:
+        raise ValueError(
+            f"centroids_ED must have shape [E, D] with E >= 1, got {tuple(centroids_ED.shape)}"
+        )
+    if x_TD.shape[-1] != centroids_ED.shape[-1]:
+        raise ValueError(
+            f"x_TD and centroids_ED must have the same width D, got {x_TD.shape[-1]} and "
+            f"{centroids_ED.shape[-1]} (shapes {tuple(x_TD.shape)} and {tuple(centroids_ED.shape)})"
+        )
+    check_same_device(x_TD=x_TD, centroids_ED=centroids_ED)
+    check_finite("x_TD", x_TD)
+    check_finite("centroids_ED", centroids_ED)
+    return compute_dtype(x_TD, centroids_ED)
+
+
+def _check_scale(scale: float | Tensor, x_TD: Tensor) -> None:
+    check_positive("scale", scale)
+    if isinstance(scale, Tensor):
+        check_finite("scale", scale)
+        check_same_device(scale=scale, x_TD=x_TD)
+        if scale.numel() != 1:
+            raise ValueError(f"scale must have one element, got shape {tuple(scale.shape)}")
+    elif math.isinf(scale):
+        raise ValueError(f"scale must be finite, got {scale}")

@@ -1,0 +1,123 @@
+"""Selection: which K experts does the token go to, and with what gates?
+
+S_t = top-k of l_t;  g_t = softmax of l_t over S_t.                                 Chapter 03.
+"""
+
+import torch
+from torch import Tensor
+
+from moe_tutorial.probabilities import softmax
+from moe_tutorial.validation import (
+    check_experts,
+    check_k,
+    check_logits,
+    compute_dtype,
+)
+
+
+def top_k(scores_TE: Tensor, k: int) -> Tensor:
+    r"""Choose the k experts with the largest scores.
+
+    .. math:: S_t = \operatorname{top\text{-}k}_e \; l_{te}
+
+    Equal scores go to the expert with the lower id first, on every device: ``torch.topk`` leaves
+    the order of ties open. The choice is a set of integers, so no gradient flows through it.
+
+    Args:
+        scores_TE: logits or probabilities, ``[T, E]`` with any leading dimensions.
+        k: how many experts to choose, from 1 to E.
+
+    Returns:
+        experts_TK: int64 expert ids ``[T, K]``, best first.
+
+    Raises:
+        TypeError: scores_TE is not a floating-point tensor, or k is not an int.
+        ValueError: wrong rank, a score that is not finite, or k out of range.
+    """
+    check_logits("scores_TE", scores_TE)
+    check_k(k, scores_TE.shape[-1])
+    return torch.sort(scores_TE.detach(), dim=-1, descending=True, stable=True).indices[..., :k]
+
+
+def softmax_over_chosen(
+    logits_TE: Tensor, experts_TK: Tensor, temperature: float | Tensor = 1.0
+) -> Tensor:
+    r"""Gates from a softmax over the chosen experts' logits alone ("top-k then softmax").
+
+    .. math:: g_{te} = \frac{e^{l_{te} / \tau}}{\sum_{j \in S_t} e^{l_{tj} / \tau}}, \quad e \in S_t
+
+    Equal to :func:`renormalise` of the softmax, because the full softmax's denominator cancels;
+    this form cannot divide 0 by 0. At K = 1 the gate is the constant 1 and carries no gradient.
+    Used by Mixtral (Jiang et al. 2024, section 2.1).
+
+    Args:
+        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
+        experts_TK: int64 ids of the chosen experts, ``[T, K]``.
+        temperature: as for :func:`moe_tutorial.probabilities.softmax`; 1 gives gates from the
+            original logits, the sampling temperature gives tempered gates (chapter 05).
+
+    Returns:
+        gates_TK: ``[T, K]``, rows that sum to 1, float32, or float64 for float64 logits.
+
+    Raises:
+        TypeError: logits_TE is not floating point, or experts_TK does not hold int64 ids.
+        ValueError: shapes that do not fit, ids out of range, non-finite logits, a temperature
+            that is not positive, or two devices.
+    """
+    check_logits("logits_TE", logits_TE)
+    check_experts(experts_TK, logits_TE)
+    return softmax(logits_TE.gather(-1, experts_TK), temperature)
+
+
+def keep(probabilities_TE: Tensor, experts_TK: Tensor) -> Tensor:
+    r"""Gates that are the chosen probabilities as they are ("softmax then top-k").
+
+    .. math:: g_{te} = s_{te}, \quad e \in S_t
+
+    The gates sum to less than 1, and depend on every logit. Switch Transformers (Fedus et al.
+    2021, equation 2) keep them so: at K = 1 it is what lets the router learn.
+
+    Args:
+        probabilities_TE: softmax or sigmoid scores, ``[T, E]`` with any leading dimensions.
+        experts_TK: int64 ids of the chosen experts, ``[T, K]``.
+
+    Returns:
+        gates_TK: ``[T, K]``, float32, or float64 for float64 probabilities.
+
+    Raises:
+        TypeError: probabilities_TE is not floating point, or experts_TK does not hold int64 ids.
+        ValueError: shapes that do not fit, ids out of range, non-finite values, or two devices.
+    """
+    check_logits("probabilities_TE", probabilities_TE)
+    check_experts(experts_TK, probabilities_TE)
+    return probabilities_TE.to(compute_dtype(probabilities_TE)).gather(-1, experts_TK)
+
+
+def renormalise(probabilities_TE: Tensor, experts_TK: Tensor) -> Tensor:
+    r"""Gates that are the chosen probabilities divided by their sum.
+
+    .. math:: g_{te} = \frac{s_{te}}{\sum_{j \in S_t} s_{tj}}, \quad e \in S_t
+
+    With softmax probabilities this is "softmax then top-k then renormalise" and equals
+    :func:`softmax_over_chosen`; with sigmoid scores it is the rule of DeepSeek-V3 (2024,
+    equation 13) before its scaling factor.
+
+    Args:
+        probabilities_TE: softmax or sigmoid scores, ``[T, E]`` with any leading dimensions.
+        experts_TK: int64 ids of the chosen experts, ``[T, K]``.
+
+    Returns:
+        gates_TK: ``[T, K]``, rows that sum to 1, float32, or float64 for float64 probabilities.
+
+    Raises:
+        TypeError: as for :func:`keep`.
+        ValueError: as for :func:`keep`, or a token whose chosen probabilities sum to 0.
+    """
+    kept_TK = keep(probabilities_TE, experts_TK)
+    sums_T1 = kept_TK.sum(-1, keepdim=True)
+    if not torch.compiler.is_compiling() and not sums_T1.is_meta and (sums_T1 <= 0).any():
+        raise ValueError(
+            "probabilities_TE of the chosen experts must sum to more than 0, got a token where "
+            f"they sum to {sums_T1.min().item()}: use softmax_over_chosen, which cannot underflow"
+        )
+    return kept_TK / sums_T1

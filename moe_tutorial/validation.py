@@ -1,0 +1,172 @@
+"""Bad input is refused by name, so that the message says how to mend the call.
+
+Every public function of the package calls these checks first. None of them changes a value.
+"""
+
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype a router calculates in: float64 if any tensor is float64, else float32.
+
+    A bfloat16 number has 8 significant bits, so two logits near 10 that differ by 0.03 round to
+    the same value and the choice between their experts becomes arbitrary. Switch Transformers
+    (Fedus et al. 2021, section 2.4) therefore keep the router alone in float32.
+    """
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def _values_are_visible(tensor: Tensor) -> bool:
+    # While torch.compile traces, or on the meta device, there are shapes but no numbers to look at.
+    return not (torch.compiler.is_compiling() or tensor.is_meta)
+
+
+def check_floating(name: str, tensor: Any, *, rank: int = 2) -> None:
+    """Refuse what is not a floating-point tensor with at least ``rank`` dimensions."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(
+            f"{name} must have a floating-point dtype, got {tensor.dtype}: "
+            f"convert it first, for example with {name}.float()"
+        )
+    if tensor.ndim < rank:
+        raise ValueError(
+            f"{name} must have at least {rank} dimensions, got shape {tuple(tensor.shape)}: "
+            "a single token still needs its token dimension, for example x[None]"
+        )
+    if tensor.shape[-1] == 0:
+        raise ValueError(
+            f"the last dimension of {name} must not be empty, got shape {tuple(tensor.shape)}"
+        )
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity, and say where the first one is."""
+    if not _values_are_visible(tensor):
+        return
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        where = tuple((~finite).nonzero()[0].tolist())
+        raise ValueError(f"{name} must be finite, got {tensor[where].item()} at index {where}")
+
+
+def check_same_device(**tensors: Tensor) -> None:
+    """Refuse tensors on different devices."""
+    devices = {name: tensor.device for name, tensor in tensors.items()}
+    if len(set(devices.values())) > 1:
+        found = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"all tensors must be on one device, got {found}")
+
+
+def check_logits(name: str, logits_TE: Any) -> None:
+    """Refuse anything but finite floating-point rows, one entry per expert."""
+    check_floating(name, logits_TE)
+    check_finite(name, logits_TE)
+
+
+def check_k(k: Any, num_experts: int) -> None:
+    """Refuse a k that is not an integer between 1 and the number of experts."""
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise TypeError(f"k must be an int, got {k!r} of type {type(k).__name__}")
+    if not 1 <= k <= num_experts:
+        raise ValueError(
+            f"k must be between 1 and the number of experts ({num_experts}), got {k}"
+        )
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse a number, or a tensor with an entry, that is zero, negative or NaN."""
+    if isinstance(value, Tensor):
+        check_floating(name, value, rank=0)
+        if _values_are_visible(value) and not (value > 0).all():
+            worst = value[~(value > 0)].flatten()[0].item()
+            raise ValueError(f"{name} must be positive everywhere, got {worst}")
+    elif isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
+    elif not value > 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+
+
+def check_temperature(temperature: Any, logits_TE: Tensor) -> None:
+    """Refuse a temperature that is not positive; infinity is allowed and means uniform."""
+    check_positive("temperature", temperature)
+    if not isinstance(temperature, Tensor):
+        return
+    check_same_device(temperature=temperature, logits_TE=logits_TE)
+    try:
+        shape = torch.broadcast_shapes(temperature.shape, logits_TE.shape)
+    except RuntimeError:
+        shape = None
+    if shape != logits_TE.shape:
+        raise ValueError(
+            f"temperature must broadcast with logits_TE {tuple(logits_TE.shape)}, got shape "
+            f"{tuple(temperature.shape)}: one temperature per token has shape [T, 1]"
+        )
+
+
+def check_experts(experts_TK: Any, values_TE: Tensor) -> None:
+    """Refuse expert ids that do not fit the rows they index."""
+    if not isinstance(experts_TK, Tensor):
+        raise TypeError(f"experts_TK must be a torch.Tensor, got {type(experts_TK).__name__}")
+    if experts_TK.dtype != torch.int64:
+        raise TypeError(f"experts_TK must hold int64 expert ids, got {experts_TK.dtype}")
+    if experts_TK.ndim != values_TE.ndim or experts_TK.shape[:-1] != values_TE.shape[:-1]:
+        raise ValueError(
+            "experts_TK must have one row per token of shape "
+            f"{tuple(values_TE.shape[:-1])}, got shape {tuple(experts_TK.shape)}"
+        )
+    check_same_device(experts_TK=experts_TK, values_TE=values_TE)
+    check_k(experts_TK.shape[-1], values_TE.shape[-1])
+    check_expert_range(experts_TK, values_TE.shape[-1])
+
+
+def check_expert_range(experts_TK: Tensor, num_experts: int) -> None:
+    """Refuse expert ids outside 0 .. E-1."""
+    if not _values_are_visible(experts_TK) or experts_TK.numel() == 0:
+        return
+    low, high = experts_TK.min().item(), experts_TK.max().item()
+    if low < 0 or high >= num_experts:
+        raise ValueError(
+            f"experts_TK must hold ids from 0 to {num_experts - 1}, "
+            f"got {low if low < 0 else high}"
+        )
+
+
+def check_probabilities(name: str, probabilities_TE: Any) -> None:
+    """Refuse rows that are not distributions: a negative entry, or a sum that is not 1."""
+    check_logits(name, probabilities_TE)
+    if not _values_are_visible(probabilities_TE) or probabilities_TE.numel() == 0:
+        return
+    lowest = probabilities_TE.min().item()
+    if lowest < 0:
+        raise ValueError(f"{name} must not be negative, got {lowest}")
+    sums = probabilities_TE.to(compute_dtype(probabilities_TE)).sum(-1)
+    worst = sums.flatten()[(sums - 1).abs().argmax()].item()
+    if abs(worst - 1) > torch.finfo(probabilities_TE.dtype).eps ** 0.5:
+        raise ValueError(f"every row of {name} must sum to 1, got a row that sums to {worst:.6g}")
+
+
+def check_generator(generator: Any, tensor: Tensor) -> None:
+    """Refuse a generator that cannot draw on the tensor's device."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, got {type(generator).__name__}"
+        )
+    if generator.device.type != tensor.device.type:
+        raise ValueError(
+            f"generator must be on the tokens' device, {tensor.device}, got one on "
+            f"{generator.device}: make it with torch.Generator(device={tensor.device.type!r})"
+        )
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse a word that is not one of the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
