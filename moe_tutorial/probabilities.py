@@ -25,8 +25,8 @@ def softmax(logits_TE: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 
     Args:
         logits_TE: ``[T, E]`` with any leading dimensions, floating point.
-        temperature: a positive number, ``math.inf`` included, or a tensor that broadcasts with
-            the logits: ``[T, 1]`` gives every token its own.
+        temperature: a positive number, ``math.inf`` included, or a tensor: ``[T, 1]`` gives every
+            token its own.
 
     Returns:
         probabilities_TE: shape of ``logits_TE``, float32, or float64 for float64 logits.

@@ -98,14 +98,16 @@ def check_temperature(temperature: Any, logits_TE: Tensor) -> None:
     if not isinstance(temperature, Tensor):
         return
     check_same_device(temperature=temperature, logits_TE=logits_TE)
+    # One entry per expert would break the shift by the row's maximum and the order of a draw.
+    one_per_token = (*logits_TE.shape[:-1], 1)
     try:
-        shape = torch.broadcast_shapes(temperature.shape, logits_TE.shape)
+        shape = torch.broadcast_shapes(temperature.shape, one_per_token)
     except RuntimeError:
         shape = None
-    if shape != logits_TE.shape:
+    if shape != one_per_token:
         raise ValueError(
-            f"temperature must broadcast with logits_TE {tuple(logits_TE.shape)}, got shape "
-            f"{tuple(temperature.shape)}: one temperature per token has shape [T, 1]"
+            "temperature must be one number, or one per token with a shape that broadcasts to "
+            f"{one_per_token}, got shape {tuple(temperature.shape)}"
         )
 
 
