@@ -37,10 +37,20 @@ def softmax(logits_TE: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """
     check_logits("logits_TE", logits_TE)
     check_temperature(temperature, logits_TE)
-    logits_TE = logits_TE.to(compute_dtype(logits_TE))
+    return torch.softmax(tempered(logits_TE, temperature), dim=-1)
+
+
+def tempered(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
+    """Logits over a temperature, each row shifted to a maximum of 0; nothing is checked."""
+    dtype = compute_dtype(logits_TE)
+    logits_TE = logits_TE.to(dtype)
     # A shift changes no softmax, so it needs no gradient of its own.
     shifted_TE = logits_TE - logits_TE.detach().amax(-1, keepdim=True)
-    return torch.softmax(shifted_TE / temperature, dim=-1)
+    # Below the smallest normal number a temperature would round to 0, and 0 / 0 is no limit.
+    tiny = torch.finfo(dtype).tiny
+    if isinstance(temperature, Tensor):
+        return shifted_TE / temperature.to(dtype).clamp(min=tiny)
+    return shifted_TE / max(float(temperature), tiny)
 
 
 def sigmoid(logits_TE: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from moe_tutorial.probabilities import tempered
 from moe_tutorial.validation import (
     check_experts,
     check_generator,
@@ -65,6 +66,7 @@ def gumbel_top_k(
     noise_TE.clamp_(min=torch.finfo(noise_TE.dtype).tiny).log_().neg_().log_().neg_()
     # l / tau + G and l + tau G order the experts alike; each form is used where it cannot overflow.
     tau = torch.as_tensor(temperature, dtype=logits_TE.dtype, device=logits_TE.device)
+    tau = tau.clamp(min=torch.finfo(tau.dtype).tiny)
     shifted_TE = logits_TE - logits_TE.amax(-1, keepdim=True)
     perturbed_TE = shifted_TE / tau.clamp(min=1) + noise_TE * tau.clamp(max=1)
     return perturbed_TE.topk(k, dim=-1).indices
@@ -138,7 +140,7 @@ def plackett_luce_log_probability(
     check_logits("logits_TE", logits_TE)
     check_experts(experts_TK, logits_TE)
     check_temperature(temperature, logits_TE)
-    left_TE = _tempered(logits_TE, temperature)
+    left_TE = tempered(logits_TE, temperature)
     total_T = left_TE.new_zeros(left_TE.shape[:-1])
     for expert_T1 in experts_TK.split(1, dim=-1):
         # Written as a log-softmax of what is left, no 1 - sum of probabilities can cancel.
@@ -183,7 +185,7 @@ def inclusion_probabilities_by_enumeration(
     draws_NK = torch.tensor(
         list(itertools.permutations(range(num_experts), k)), device=logits_TE.device
     )
-    tempered_TE = _tempered(logits_TE, temperature)
+    tempered_TE = tempered(logits_TE, temperature)
     inclusion = []
     for logits_E in tempered_TE.reshape(-1, num_experts):
         rows_NE = logits_E.expand(len(draws_NK), num_experts)
@@ -230,7 +232,7 @@ def inclusion_probabilities(
     num_experts = logits_TE.shape[-1]
     check_k(k, num_experts)
     check_temperature(temperature, logits_TE)
-    tempered_TE = _tempered(logits_TE.double(), temperature)
+    tempered_TE = tempered(logits_TE.double(), temperature)
     inclusion = [_inclusion_of_one_token(row, k) for row in tempered_TE.reshape(-1, num_experts)]
     if not inclusion:
         return tempered_TE.to(compute_dtype(logits_TE))
@@ -255,8 +257,3 @@ def _inclusion_of_one_token(logits_E: Tensor, k: int) -> Tensor:
         one_more_KEN = torch.cat([torch.zeros_like(beaten_by_KEN[:1]), beaten_by_KEN[:-1]])
         beaten_by_KEN = beaten_by_KEN * (1 - wins_EN) + one_more_KEN * wins_EN
     return beaten_by_KEN.sum(0) @ weight_N
-
-
-def _tempered(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
-    logits_TE = logits_TE.to(compute_dtype(logits_TE))
-    return (logits_TE - logits_TE.detach().amax(-1, keepdim=True)) / temperature
