@@ -14,7 +14,7 @@ from moe_tutorial.probabilities import sigmoid, softmax
 from moe_tutorial.sampling import gumbel_top_k, noisy_logits
 from moe_tutorial.scores import cosine_scores, dot_scores
 from moe_tutorial.selection import keep, renormalise, softmax_over_chosen, top_k
-from moe_tutorial.validation import check_choice, check_k, check_positive
+from moe_tutorial.validation import check_choice, check_k, check_positive, check_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ class Router(nn.Module):
         check_choice("selection", selection, ("top_k", "sampled", "noisy_top_k"))
         check_choice("gates", gates, ("original", "tempered"))
         check_positive("temperature", temperature)
-        check_positive("scale", scale)
+        check_scale(scale)
         if probability == "sigmoid" and (selection != "top_k" or temperature != 1):
             raise ValueError(
                 "probability='sigmoid' needs selection='top_k' and temperature=1, got "
@@ -146,7 +146,9 @@ class Router(nn.Module):
             experts_TK = top_k(logits_TE, self.k)
 
         return Routing(
-            logits_TE, self._probabilities(logits_TE, self.temperature), experts_TK,
+            logits_TE,
+            self._probabilities(logits_TE, self.temperature),
+            experts_TK,
             self._gates(logits_TE, experts_TK),
         )
 

@@ -3,16 +3,14 @@
 l_t = u_t W_EC, one dot product per expert.                                         Chapter 01.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from moe_tutorial.validation import (
     check_finite,
     check_floating,
-    check_positive,
     check_same_device,
+    check_scale,
     compute_dtype,
 )
 
@@ -65,7 +63,10 @@ def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.
         ValueError: as for :func:`dot_scores`, or a scale that is not positive and finite.
     """
     dtype = _check_operands(x_TD, centroids_ED)
-    _check_scale(scale, x_TD)
+    check_scale(scale)
+    if isinstance(scale, Tensor):
+        check_same_device(scale=scale, x_TD=x_TD)
+        scale = scale.reshape(())
     with torch.autocast(x_TD.device.type, enabled=False):
         return scale * (_direction(x_TD.to(dtype)) @ _direction(centroids_ED.to(dtype)).T)
 
@@ -94,14 +95,3 @@ def _check_operands(x_TD: Tensor, centroids_ED: Tensor) -> torch.dtype:
     check_finite("x_TD", x_TD)
     check_finite("centroids_ED", centroids_ED)
     return compute_dtype(x_TD, centroids_ED)
-
-
-def _check_scale(scale: float | Tensor, x_TD: Tensor) -> None:
-    check_positive("scale", scale)
-    if isinstance(scale, Tensor):
-        check_finite("scale", scale)
-        check_same_device(scale=scale, x_TD=x_TD)
-        if scale.numel() != 1:
-            raise ValueError(f"scale must have one element, got shape {tuple(scale.shape)}")
-    elif math.isinf(scale):
-        raise ValueError(f"scale must be finite, got {scale}")

@@ -3,6 +3,7 @@
 Every public function of the package calls these checks first. None of them changes a value.
 """
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -74,9 +75,7 @@ def check_k(k: Any, num_experts: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int):
         raise TypeError(f"k must be an int, got {k!r} of type {type(k).__name__}")
     if not 1 <= k <= num_experts:
-        raise ValueError(
-            f"k must be between 1 and the number of experts ({num_experts}), got {k}"
-        )
+        raise ValueError(f"k must be between 1 and the number of experts ({num_experts}), got {k}")
 
 
 def check_positive(name: str, value: Any) -> None:
@@ -90,6 +89,17 @@ def check_positive(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
     elif not value > 0:
         raise ValueError(f"{name} must be positive, got {value}")
+
+
+def check_scale(scale: Any) -> None:
+    """Refuse a scale that is not one positive and finite number."""
+    check_positive("scale", scale)
+    if isinstance(scale, Tensor):
+        check_finite("scale", scale)
+        if scale.numel() != 1:
+            raise ValueError(f"scale must have one element, got shape {tuple(scale.shape)}")
+    elif math.isinf(scale):
+        raise ValueError(f"scale must be finite, got {scale}")
 
 
 def check_temperature(temperature: Any, logits_TE: Tensor) -> None:
@@ -134,8 +144,7 @@ def check_expert_range(experts_TK: Tensor, num_experts: int) -> None:
     low, high = experts_TK.min().item(), experts_TK.max().item()
     if low < 0 or high >= num_experts:
         raise ValueError(
-            f"experts_TK must hold ids from 0 to {num_experts - 1}, "
-            f"got {low if low < 0 else high}"
+            f"experts_TK must hold ids from 0 to {num_experts - 1}, got {low if low < 0 else high}"
         )
 
 
