@@ -40,7 +40,7 @@ def check_floating(name: str, tensor: Any, *, rank: int = 2) -> None:
             f"{name} must have at least {rank} dimensions, got shape {tuple(tensor.shape)}: "
             "a single token still needs its token dimension, for example x[None]"
         )
-    if tensor.shape[-1] == 0:
+    if tensor.ndim > 0 and tensor.shape[-1] == 0:
         raise ValueError(
             f"the last dimension of {name} must not be empty, got shape {tuple(tensor.shape)}"
         )
