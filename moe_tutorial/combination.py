@@ -12,6 +12,7 @@ from moe_tutorial.validation import (
     check_floating,
     check_k,
     check_same_device,
+    check_size,
     compute_dtype,
 )
 
@@ -81,6 +82,7 @@ def scatter_gates(gates_TK: Tensor, experts_TK: Tensor, num_experts: int) -> Ten
             f"got {tuple(experts_TK.shape)}"
         )
     check_same_device(gates_TK=gates_TK, experts_TK=experts_TK)
+    check_size("num_experts", num_experts)
     check_k(gates_TK.shape[-1], num_experts)
     check_expert_range(experts_TK, num_experts)
     gates_TE = gates_TK.new_zeros(*gates_TK.shape[:-1], num_experts)

@@ -14,7 +14,13 @@ from moe_tutorial.probabilities import sigmoid, softmax
 from moe_tutorial.sampling import gumbel_top_k, noisy_logits
 from moe_tutorial.scores import cosine_scores, dot_scores
 from moe_tutorial.selection import keep, renormalise, softmax_over_chosen, top_k
-from moe_tutorial.validation import check_choice, check_k, check_positive, check_scale
+from moe_tutorial.validation import (
+    check_choice,
+    check_k,
+    check_positive,
+    check_scale,
+    check_size,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,17 +90,16 @@ class Router(nn.Module):
         renormalise: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("model_width", model_width), ("num_experts", num_experts)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, got {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_size("model_width", model_width)
+        check_size("num_experts", num_experts)
         check_k(k, num_experts)
         check_choice("scores", scores, ("dot", "cosine"))
         check_choice("probability", probability, ("softmax", "sigmoid"))
         check_choice("selection", selection, ("top_k", "sampled", "noisy_top_k"))
         check_choice("gates", gates, ("original", "tempered"))
         check_positive("temperature", temperature)
+        if isinstance(temperature, Tensor):
+            raise TypeError("temperature of a Router must be a number, got a torch.Tensor")
         check_scale(scale)
         if probability == "sigmoid" and (selection != "top_k" or temperature != 1):
             raise ValueError(

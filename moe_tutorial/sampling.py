@@ -138,11 +138,12 @@ def plackett_luce_log_probability(
             that is not positive.
     """
     check_logits("logits_TE", logits_TE)
-    check_experts(experts_TK, logits_TE)
+    check_experts(experts_TK, "logits_TE", logits_TE)
     check_temperature(temperature, logits_TE)
     left_TE = tempered(logits_TE, temperature)
     total_T = left_TE.new_zeros(left_TE.shape[:-1])
-    for expert_T1 in experts_TK.split(1, dim=-1):
+    for i in range(experts_TK.shape[-1]):
+        expert_T1 = experts_TK[..., i : i + 1]
         # Written as a log-softmax of what is left, no 1 - sum of probabilities can cancel.
         total_T = total_T + left_TE.log_softmax(-1).gather(-1, expert_T1).squeeze(-1)
         left_TE = left_TE.scatter(-1, expert_T1, -math.inf)
@@ -198,9 +199,7 @@ def inclusion_probabilities_by_enumeration(
     return torch.stack(inclusion).reshape(logits_TE.shape) if inclusion else tempered_TE
 
 
-def inclusion_probabilities(
-    logits_TE: Tensor, k: int, temperature: float | Tensor = 1.0
-) -> Tensor:
+def inclusion_probabilities(logits_TE: Tensor, k: int, temperature: float | Tensor = 1.0) -> Tensor:
     r"""How likely each expert is to be among the k drawn, for any number of experts.
 
     .. math:: \pi_{te} = \int P\bigl( \text{fewer than } K \text{ others have }

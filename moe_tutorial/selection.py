@@ -65,7 +65,7 @@ def softmax_over_chosen(
             that is not positive, or two devices.
     """
     check_logits("logits_TE", logits_TE)
-    check_experts(experts_TK, logits_TE)
+    check_experts(experts_TK, "logits_TE", logits_TE)
     return softmax(logits_TE.gather(-1, experts_TK), temperature)
 
 
@@ -89,7 +89,7 @@ def keep(probabilities_TE: Tensor, experts_TK: Tensor) -> Tensor:
         ValueError: shapes that do not fit, ids out of range, non-finite values, or two devices.
     """
     check_logits("probabilities_TE", probabilities_TE)
-    check_experts(experts_TK, probabilities_TE)
+    check_experts(experts_TK, "probabilities_TE", probabilities_TE)
     return probabilities_TE.to(compute_dtype(probabilities_TE)).gather(-1, experts_TK)
 
 

@@ -4,7 +4,6 @@ Every public function of the package calls these checks first. None of them chan
 """
 
 import math
-from numbers import Real
 from typing import Any
 
 import torch
@@ -70,6 +69,14 @@ def check_logits(name: str, logits_TE: Any) -> None:
     check_finite(name, logits_TE)
 
 
+def check_size(name: str, value: Any) -> None:
+    """Refuse a number of things that is not an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
 def check_k(k: Any, num_experts: int) -> None:
     """Refuse a k that is not an integer between 1 and the number of experts."""
     if isinstance(k, bool) or not isinstance(k, int):
@@ -85,7 +92,7 @@ def check_positive(name: str, value: Any) -> None:
         if _values_are_visible(value) and not (value > 0).all():
             worst = value[~(value > 0)].flatten()[0].item()
             raise ValueError(f"{name} must be positive everywhere, got {worst}")
-    elif isinstance(value, bool) or not isinstance(value, Real):
+    elif isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
     elif not value > 0:
         raise ValueError(f"{name} must be positive, got {value}")
@@ -121,8 +128,8 @@ def check_temperature(temperature: Any, logits_TE: Tensor) -> None:
         )
 
 
-def check_experts(experts_TK: Any, values_TE: Tensor) -> None:
-    """Refuse expert ids that do not fit the rows they index."""
+def check_experts(experts_TK: Any, name: str, values_TE: Tensor) -> None:
+    """Refuse expert ids that do not fit the rows they index, those of the argument ``name``."""
     if not isinstance(experts_TK, Tensor):
         raise TypeError(f"experts_TK must be a torch.Tensor, got {type(experts_TK).__name__}")
     if experts_TK.dtype != torch.int64:
@@ -132,7 +139,7 @@ def check_experts(experts_TK: Any, values_TE: Tensor) -> None:
             "experts_TK must have one row per token of shape "
             f"{tuple(values_TE.shape[:-1])}, got shape {tuple(experts_TK.shape)}"
         )
-    check_same_device(experts_TK=experts_TK, values_TE=values_TE)
+    check_same_device(**{"experts_TK": experts_TK, name: values_TE})
     check_k(experts_TK.shape[-1], values_TE.shape[-1])
     check_expert_range(experts_TK, values_TE.shape[-1])
 
