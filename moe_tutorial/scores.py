@@ -36,7 +36,7 @@ def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
         ValueError: wrong rank or width, a value that is not finite, or two devices.
     """
     dtype = _check_operands(x_TD, centroids_ED)
-    with torch.autocast(x_TD.device.type, enabled=False):
+    with _full_precision(x_TD.device):
         return x_TD.to(dtype) @ centroids_ED.to(dtype).T
 
 
@@ -67,8 +67,13 @@ def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.
     if isinstance(scale, Tensor):
         check_same_device(scale=scale, x_TD=x_TD)
         scale = scale.reshape(())
-    with torch.autocast(x_TD.device.type, enabled=False):
+    with _full_precision(x_TD.device):
         return scale * (_direction(x_TD.to(dtype)) @ _direction(centroids_ED.to(dtype)).T)
+
+
+def _full_precision(device: torch.device) -> torch.autocast:
+    # The meta device knows no autocast, and has no numbers to keep precise.
+    return torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False)
 
 
 def _direction(vectors: Tensor) -> Tensor:
