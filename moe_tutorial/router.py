@@ -17,7 +17,7 @@ from moe_tutorial.selection import keep, renormalise, softmax_over_chosen, top_k
 from moe_tutorial.validation import (
     check_choice,
     check_k,
-    check_positive,
+    check_positive_number,
     check_scale,
     check_size,
 )
@@ -97,9 +97,7 @@ class Router(nn.Module):
         check_choice("probability", probability, ("softmax", "sigmoid"))
         check_choice("selection", selection, ("top_k", "sampled", "noisy_top_k"))
         check_choice("gates", gates, ("original", "tempered"))
-        check_positive("temperature", temperature)
-        if isinstance(temperature, Tensor):
-            raise TypeError("temperature of a Router must be a number, got a torch.Tensor")
+        check_positive_number("temperature", temperature)
         check_scale(scale)
         if probability == "sigmoid" and (selection != "top_k" or temperature != 1):
             raise ValueError(

@@ -92,9 +92,17 @@ def check_positive(name: str, value: Any) -> None:
         if _values_are_visible(value) and not (value > 0).all():
             worst = value[~(value > 0)].flatten()[0].item()
             raise ValueError(f"{name} must be positive everywhere, got {worst}")
-    elif isinstance(value, bool) or not isinstance(value, int | float):
+    elif isinstance(value, int | float):
+        check_positive_number(name, value)
+    else:
         raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
-    elif not value > 0:
+
+
+def check_positive_number(name: str, value: Any) -> None:
+    """Refuse what is no number, or a number that is zero, negative or NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not value > 0:
         raise ValueError(f"{name} must be positive, got {value}")
 
 
