@@ -1,0 +1,41 @@
+"""Checks for the book's exercises: ``check("1.1", my_function)``."""
+
+from typing import Any
+
+from moe_tutorial.exercises import (
+    chapter_00,
+    chapter_01,
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_05,
+)
+from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
+
+EXERCISES: dict[str, Exercise] = {
+    exercise.number: exercise
+    for chapter in (chapter_00, chapter_01, chapter_02, chapter_03, chapter_04, chapter_05)
+    for exercise in chapter.EXERCISES
+}
+
+
+def check(number: str, answer: Any) -> Verdict:
+    """Try an answer on inputs that its writer has not seen.
+
+    Args:
+        number: the exercise, such as ``"1.1"``.
+        answer: the function that the exercise asks for.
+
+    Returns:
+        The verdict, which prints itself: not attempted yet, correct, or wrong and why. The check
+        itself raises nothing for a wrong answer, so an unsolved notebook still runs.
+
+    Raises:
+        ValueError: there is no exercise of this number.
+    """
+    if number not in EXERCISES:
+        raise ValueError(f"number must be one of {', '.join(EXERCISES)}, got {number!r}")
+    return EXERCISES[number].check(answer)
+
+
+__all__ = ["EXERCISES", "Exercise", "Mistake", "Verdict", "check"]

@@ -1,0 +1,112 @@
+"""Exercises of chapter 05: gates and the weighted sum."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from moe_tutorial.combination import combine
+from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
+from moe_tutorial.probabilities import softmax
+from moe_tutorial.selection import keep, softmax_over_chosen
+
+
+def _outputs_and_gates(generator: torch.Generator) -> Sequence[Inputs]:
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    return [
+        (draw(6, 3, 4), softmax(draw(6, 3))),
+        (draw(2, 2, 2), draw(2, 2).abs()),
+        (draw(5, 1, 8), draw(5, 1).abs()),
+    ]
+
+
+def _sampled(generator: torch.Generator) -> Sequence[Inputs]:
+    logits = torch.randn(5, 8, generator=generator, dtype=torch.float64)
+    experts = torch.rand(5, 8, generator=generator).argsort(-1)[:, :3]
+    return [(logits, experts, 0.5), (3 * logits, experts, 4.0)]
+
+
+def _one_token(generator: torch.Generator) -> Sequence[Inputs]:
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    return [(draw(3, 4), draw(3), draw(4)), (draw(2, 16), 3 * draw(2), draw(16))]
+
+
+def _logit_gradient(outputs: Tensor, logits: Tensor, direction: Tensor) -> Tensor:
+    gates = torch.softmax(logits, -1)
+    return gates * ((outputs - gates @ outputs) @ direction)
+
+
+COMBINE = Exercise(
+    "5.1",
+    combine,
+    _outputs_and_gates,
+    (
+        Mistake(lambda o, g: o.sum(-2), "the gates have no effect yet: weight before adding"),
+        Mistake(
+            lambda o, g: o.mean(-2),
+            "a plain mean treats the chosen experts alike: weight them by their gates",
+        ),
+        Mistake(
+            lambda o, g: (g[..., None] * o).mean(-2),
+            "the weighted outputs are added, not averaged: this divides by K once too often",
+        ),
+        Mistake(
+            lambda o, g: combine(o, g / g.sum(-1, keepdim=True)),
+            "take the gates as they come: gates kept as they are need not sum to 1",
+        ),
+    ),
+)
+
+ORIGINAL_GATES = Exercise(
+    "5.2",
+    lambda logits, e, t: softmax_over_chosen(logits, e),
+    _sampled,
+    (
+        Mistake(
+            softmax_over_chosen,
+            "these gates are tempered: the temperature was for the draw only",
+        ),
+        Mistake(
+            lambda logits, e, t: keep(softmax(logits), e),
+            "these gates sum to less than 1 over the chosen experts: did you renormalise?",
+        ),
+        Mistake(
+            lambda logits, e, t: keep(softmax(logits, t), e),
+            "tempered, and not renormalised over the chosen experts",
+        ),
+        Mistake(
+            lambda logits, e, t: torch.full_like(logits[..., : e.shape[-1]], 1 / e.shape[-1]),
+            "equal gates forget the logits of the chosen experts",
+        ),
+    ),
+)
+
+LOGIT_GRADIENT = Exercise(
+    "5.3",
+    _logit_gradient,
+    _one_token,
+    (
+        Mistake(
+            lambda o, logits, v: torch.softmax(logits, -1) * (o @ v),
+            "raising one gate lowers the others: subtract what y already gives",
+        ),
+        Mistake(
+            lambda o, logits, v: (o - torch.softmax(logits, -1) @ o) @ v,
+            "almost: the difference to y still has to be multiplied by the expert's gate",
+        ),
+        Mistake(
+            lambda o, logits, v: o @ v,
+            "this is the gradient of the gates: go on through the softmax to the logits",
+        ),
+        Mistake(
+            lambda o, logits, v: -_logit_gradient(o, logits, v),
+            "the sign is turned round: an expert better than y must be pulled up",
+        ),
+    ),
+)
+
+EXERCISES = (COMBINE, ORIGINAL_GATES, LOGIT_GRADIENT)

@@ -1,0 +1,31 @@
+"""Figures that a course can call with its own numbers. Every one returns a ``Picture``."""
+
+from moe_tutorial.figures.bars import draw_grid, expert_bars
+from moe_tutorial.figures.curves import curves, number_table
+from moe_tutorial.figures.routes import dense_and_sparse, routing_at_a_glance, sampled_router
+from moe_tutorial.figures.scrubber import Scrubber
+from moe_tutorial.figures.spaces import (
+    centroid_and_logit_space,
+    centroid_space,
+    three_spaces,
+    weighted_sum,
+)
+from moe_tutorial.figures.style import EXPERT_COLOURS, Picture, expert_colour
+
+__all__ = [
+    "EXPERT_COLOURS",
+    "Picture",
+    "Scrubber",
+    "centroid_and_logit_space",
+    "centroid_space",
+    "curves",
+    "dense_and_sparse",
+    "draw_grid",
+    "expert_bars",
+    "expert_colour",
+    "number_table",
+    "routing_at_a_glance",
+    "sampled_router",
+    "three_spaces",
+    "weighted_sum",
+]

@@ -1,0 +1,135 @@
+"""Curves and small tables of numbers: how something changes, and what depends on what."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from moe_tutorial.figures.style import (
+    INK,
+    LINE_STYLES,
+    QUIET,
+    Picture,
+    expert_colour,
+    listing,
+    new_figure,
+    numbers,
+    style,
+)
+
+_CURVE_COLOURS = tuple(expert_colour(e) for e in (0, 2, 3, 5, 11, 7))
+
+
+def curves(
+    x: Tensor | Sequence[float],
+    series: Mapping[str, Tensor | Sequence[float]],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    levels: Mapping[str, float] | None = None,
+) -> Picture:
+    """Curves over one common x axis, told apart by colour and by dashes.
+
+    Args:
+        x: the points, ``[N]``.
+        series: for each curve's name, its values ``[N]``.
+        x_label: what x is.
+        y_label: what the curves measure.
+        log_x: a logarithmic x axis.
+        log_y: a logarithmic y axis.
+        levels: named horizontal lines, such as a limit.
+
+    Returns:
+        The figure; its sentence gives each curve's first, smallest, largest and last value.
+
+    Raises:
+        ValueError: an entry that is not one-dimensional, or a value that is not finite.
+    """
+    x_N = numbers(x, 1)
+    sentences = []
+    with style():
+        figure, (ax,) = new_figure(3.3 + 0.25 * ((len(series) + 1) // 2))
+        for i, (name, values) in enumerate(series.items()):
+            y_N = numbers(values, 1)
+            ax.plot(
+                x_N,
+                y_N,
+                LINE_STYLES[i % len(LINE_STYLES)],
+                color=_CURVE_COLOURS[i % len(_CURVE_COLOURS)],
+                label=name,
+            )
+            sentences.append(
+                f"{name}: from {y_N[0]:.3g} to {y_N[-1]:.3g}, "
+                f"between {y_N.min():.3g} and {y_N.max():.3g}."
+            )
+        for name, level in (levels or {}).items():
+            ax.axhline(level, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
+            ax.annotate(
+                name,
+                (0.01, level),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                fontsize=9.5,
+                color=INK,
+            )
+            sentences.append(f"Level {name} at {level:.3g}.")
+        ax.set_xscale("log" if log_x else "linear")
+        ax.set_yscale("log" if log_y else "linear")
+        ax.set_xlabel(x_label)
+        ax.set_ylabel(y_label)
+        if len(series) > 1:
+            figure.legend(loc="outside upper left", ncols=2, handlelength=2.6)
+    scale = ", logarithmic" if log_x else ""
+    return Picture(
+        figure,
+        f"Curves of {y_label} against {x_label} ({x_N[0]:.3g} to {x_N[-1]:.3g}{scale}). "
+        + " ".join(sentences),
+    )
+
+
+def number_table(
+    values_RC: Tensor, row_labels: Sequence[str], column_labels: Sequence[str], quantity: str
+) -> Picture:
+    """A table of signed numbers, shaded from orange (negative) over white (0) to purple.
+
+    Args:
+        values_RC: the numbers, one row a label.
+        row_labels: R names.
+        column_labels: C names; up to eight stay readable.
+        quantity: what the numbers are.
+
+    Returns:
+        The figure; its sentence reads out each row.
+
+    Raises:
+        ValueError: labels that do not match the shape, or a value that is not finite.
+    """
+    table_RC = numbers(values_RC, 2)
+    if table_RC.shape != (len(row_labels), len(column_labels)):
+        raise ValueError(
+            f"values_RC must have shape [{len(row_labels)}, {len(column_labels)}] as the labels "
+            f"have, got {list(table_RC.shape)}"
+        )
+    bound = max(np.abs(table_RC).max(), 1e-12)
+    with style():
+        figure, (ax,) = new_figure(0.9 + 0.36 * len(row_labels))
+        ax.imshow(table_RC, cmap="PuOr", vmin=-1.6 * bound, vmax=1.6 * bound, aspect="auto")
+        for (row, column), value in np.ndenumerate(table_RC):
+            # Adding 0 turns a rounded -0.00 into 0.00.
+            ax.text(column, row, f"{round(value, 2) + 0:.2f}", ha="center", va="center", size=9.5)
+        ax.set_xticks(range(len(column_labels)), column_labels)
+        ax.set_yticks(range(len(row_labels)), row_labels)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_title(quantity)
+    rows = [
+        f"{label}: {listing([f'{round(v, 2) + 0:.2f}' for v in row])}"
+        for label, row in zip(row_labels, table_RC, strict=True)
+    ]
+    return Picture(
+        figure,
+        f"Table of {quantity} for {listing(list(column_labels))}. " + "; ".join(rows) + ".",
+    )

@@ -1,0 +1,211 @@
+"""The three spaces of a router: centroids, logits and decisions, from the same real numbers."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from moe_tutorial.figures.bars import draw_bars
+from moe_tutorial.figures.style import (
+    INK,
+    QUIET,
+    Picture,
+    expert_axis,
+    expert_colour,
+    label_expert,
+    largest,
+    listing,
+    new_figure,
+    numbers,
+    style,
+)
+from moe_tutorial.probabilities import softmax
+from moe_tutorial.scores import dot_scores
+from moe_tutorial.selection import top_k
+
+
+def centroid_space(x_D: Tensor, centroids_ED: Tensor) -> Picture:
+    """The token and the experts' centroids as points of the plane, with their projections.
+
+    Args:
+        x_D: one token, ``[2]``.
+        centroids_ED: the centroids, ``[E, 2]``.
+
+    Returns:
+        The figure; its sentence names the centroids that reach furthest along the token.
+
+    Raises:
+        ValueError: a width other than 2, or a value that is not finite.
+    """
+    logits_E = dot_scores(x_D[None], centroids_ED)[0]
+    with style():
+        figure, (ax,) = new_figure(4.6)
+        _draw_plane(ax, numbers(x_D, 1), numbers(centroids_ED, 2))
+    return Picture(figure, _plane_sentence(x_D, centroids_ED, numbers(logits_E, 1)))
+
+
+def centroid_and_logit_space(x_D: Tensor, centroids_ED: Tensor) -> Picture:
+    """The plane of :func:`centroid_space` above the bars of the logits it gives.
+
+    Args:
+        x_D: one token, ``[2]``.
+        centroids_ED: the centroids, ``[E, 2]``.
+
+    Returns:
+        The figure; its sentence describes both spaces.
+
+    Raises:
+        ValueError: a width other than 2, or a value that is not finite.
+    """
+    logits_E = numbers(dot_scores(x_D[None], centroids_ED)[0], 1)
+    with style():
+        figure, (plane, bars) = new_figure(6.6, 2, height_ratios=(2.1, 1))
+        _draw_plane(plane, numbers(x_D, 1), numbers(centroids_ED, 2))
+        plane.set_title("Centroid space: the weights $W_{EC}$")
+        _draw_logits(bars, logits_E)
+    return Picture(
+        figure,
+        _plane_sentence(x_D, centroids_ED, logits_E)
+        + f" Logit space, bars below: largest at {largest(logits_E)}.",
+    )
+
+
+def three_spaces(x_D: Tensor, centroids_ED: Tensor, k: int, temperature: float = 1.0) -> Picture:
+    """The whole decision about one token: centroid space, logit space and decision space.
+
+    Args:
+        x_D: one token, ``[2]``.
+        centroids_ED: the centroids, ``[E, 2]``.
+        k: how many experts are chosen.
+        temperature: of the softmax.
+
+    Returns:
+        The figure; its sentence follows the token through the three spaces.
+
+    Raises:
+        ValueError: a width other than 2, a value that is not finite, k or temperature out of range.
+    """
+    logits_TE = dot_scores(x_D[None], centroids_ED)
+    probabilities_E = numbers(softmax(logits_TE, temperature)[0], 1)
+    chosen = top_k(logits_TE, k)[0].tolist()
+    logits_E = numbers(logits_TE[0], 1)
+    with style():
+        figure, (plane, bars, decision) = new_figure(8.4, 3, height_ratios=(2.1, 1, 1))
+        _draw_plane(plane, numbers(x_D, 1), numbers(centroids_ED, 2))
+        plane.set_title("1  Centroid space: the weights $W_{EC}$")
+        _draw_logits(bars, logits_E)
+        bars.set_title(r"2  Logit space: $l_t = u_t W_{EC}$")
+        draw_bars(decision, probabilities_E, chosen)
+        expert_axis(decision, len(probabilities_E))
+        decision.set_ylabel("probability")
+        decision.set_title(rf"3  Decision space: $s_t = $softmax$(l_t)$, top {k} outlined")
+    return Picture(
+        figure,
+        _plane_sentence(x_D, centroids_ED, logits_E)
+        + f" Logit space: largest at {largest(logits_E)}. Decision space: probabilities largest at "
+        f"{largest(probabilities_E)}; chosen: {listing([str(e) for e in chosen])}.",
+    )
+
+
+def weighted_sum(outputs_KD: Tensor, gates_K: Tensor, experts_K: Tensor) -> Picture:
+    """The chosen experts' outputs, shrunk by their gates and laid tip to tail: they end at y.
+
+    Args:
+        outputs_KD: outputs of the chosen experts in the plane, ``[K, 2]``.
+        gates_K: their gates, ``[K]``.
+        experts_K: their int64 ids, ``[K]``.
+
+    Returns:
+        The figure; its sentence gives each gate and where the sum ends.
+
+    Raises:
+        ValueError: outputs that are not two-dimensional, or a value that is not finite.
+    """
+    outputs, gates = numbers(outputs_KD, 2), numbers(gates_K, 1)
+    ids = [int(e) for e in numbers(experts_K, 1)]
+    tips = np.vstack([np.zeros((1, 2)), np.cumsum(gates[:, None] * outputs, axis=0)])
+    with style():
+        figure, (ax,) = new_figure(4.0)
+        for i, expert in enumerate(ids):
+            _arrow(ax, np.zeros(2), outputs[i], expert_colour(expert), width=1, alpha=0.45)
+            _arrow(ax, tips[i], tips[i + 1], expert_colour(expert), width=2.6)
+            label_expert(ax, outputs[i][0], outputs[i][1], expert, str(expert), size=16)
+        _arrow(ax, np.zeros(2), tips[-1], INK, width=2.2)
+        middle = (tips[-1][0] / 2, tips[-1][1] / 2)
+        ax.annotate("$y_t$", middle, xytext=(7, -9), textcoords="offset points", size=12)
+        _frame_plane(ax, np.vstack([tips, 1.15 * outputs]))
+        ax.set_xlabel("output coordinate 0")
+        ax.set_ylabel("output coordinate 1")
+    weighted = [f"expert {e} with gate {g:.2f}" for e, g in zip(ids, gates, strict=True)]
+    return Picture(
+        figure,
+        f"Arrows in the plane: the outputs of {listing(weighted)}, each shortened by its gate and "
+        f"laid tip to tail, end at y = ({tips[-1][0]:.2f}, {tips[-1][1]:.2f}).",
+    )
+
+
+def _draw_plane(ax: Axes, x_D: np.ndarray, centroids_ED: np.ndarray) -> None:
+    if x_D.shape != (2,) or centroids_ED.shape[-1] != 2:
+        raise ValueError(
+            "x_D and centroids_ED must have width 2 to be drawn in the plane, got "
+            f"{x_D.shape[-1]} and {centroids_ED.shape[-1]}"
+        )
+    direction = x_D / np.linalg.norm(x_D)
+    reach = centroids_ED @ direction
+    ends = np.array([reach.min() - 0.2, reach.max() + 0.3])
+    ax.plot(*np.outer(direction, ends), color=QUIET, linewidth=1, zorder=1)
+    for expert, centroid in enumerate(centroids_ED):
+        foot = reach[expert] * direction
+        ax.plot(*zip(centroid, foot, strict=True), color=QUIET, linewidth=0.8, linestyle=":")
+        ax.plot(*foot, "o", color=expert_colour(expert), markersize=4, zorder=3)
+        label_expert(ax, centroid[0], centroid[1], expert, str(expert), size=16)
+    _arrow(ax, np.zeros(2), x_D, INK, width=2.2)
+    middle = (x_D[0] / 2, x_D[1] / 2)
+    ax.annotate("token $u_t$", middle, xytext=(6, -12), textcoords="offset points", size=10.5)
+    _frame_plane(ax, np.vstack([centroids_ED, x_D, np.outer(ends, direction)]))
+    ax.set_xlabel("coordinate 0")
+    ax.set_ylabel("coordinate 1")
+
+
+def _draw_logits(ax: Axes, logits_E: np.ndarray) -> None:
+    draw_bars(ax, logits_E)
+    expert_axis(ax, len(logits_E))
+    ax.set_ylabel("logit")
+    ax.set_title("Logit space: one number per expert")
+
+
+def _plane_sentence(x_D: Tensor, centroids_ED: Tensor, logits_E: np.ndarray) -> str:
+    reach = numbers(centroids_ED, 2) @ numbers(x_D, 1) / np.linalg.norm(numbers(x_D, 1))
+    furthest = [str(e) for e in np.argsort(-reach, kind="stable")[:3]]
+    return (
+        f"Centroid space: a token at ({x_D[0].item():.2g}, {x_D[1].item():.2g}) and "
+        f"{len(logits_E)} centroids in the plane, each projected onto the token's direction; "
+        f"furthest along it lie the centroids of experts {listing(furthest)}."
+    )
+
+
+def _arrow(
+    ax: Axes, start: np.ndarray, end: np.ndarray, colour: str, *, width: float, alpha: float = 1
+) -> None:
+    ax.annotate(
+        "",
+        (end[0], end[1]),
+        xytext=(start[0], start[1]),
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": colour,
+            "linewidth": width,
+            "alpha": alpha,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        },
+        zorder=4,
+    )
+
+
+def _frame_plane(ax: Axes, points_N2: np.ndarray) -> None:
+    ax.axhline(0, color="#dfe3e8", linewidth=0.8, zorder=0)
+    ax.axvline(0, color="#dfe3e8", linewidth=0.8, zorder=0)
+    # The limits are only hints: equal units on both axes come first, and then the full width.
+    ax.update_datalim(points_N2)
+    ax.margins(0.1)
+    ax.set_aspect("equal", adjustable="datalim")
