@@ -24,7 +24,8 @@ def _with_scale(generator: torch.Generator) -> Sequence[Inputs]:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / lengths
 
 
 DOT = Exercise(
