@@ -1,0 +1,21 @@
+"""What all tests share: one thread each, every device there is, repeatable examples."""
+
+import hypothesis
+import pytest
+import torch
+
+# Two pytest workers on two cores: more threads would only wait for one another.
+torch.set_num_threads(1)
+
+# The same examples on every run: a failure can be repeated, and a pass means the same tomorrow.
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, max_examples=60, database=None
+)
+hypothesis.settings.load_profile("repeatable")
+
+devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture(params=devices)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
