@@ -60,18 +60,18 @@ def count_draws(experts_TK: Tensor) -> Counter[tuple[int, ...]]:
 def chi_square_p_value(experts_TK: Tensor, probability_of: dict[tuple[int, ...], float]) -> float:
     """How surprising these draws are if the ordered draws have the given probabilities."""
     counts = count_draws(experts_TK)
-    if any(drawn not in probability_of for drawn in counts):
-        return 0.0
-    observed: list[float] = []
-    expected: list[float] = []
-    for drawn, probability in sorted(probability_of.items(), key=lambda item: -item[1]):
-        # The chi-square distribution needs about ten draws a cell: the rare ones share the last.
-        if probability * len(experts_TK) >= 10:
-            observed.append(0.0)
-            expected.append(0.0)
-        observed[-1] += counts[drawn]
-        expected[-1] += probability * len(experts_TK)
-    return float(stats.chisquare(observed, expected).pvalue)
+    # The chi-square distribution needs about ten draws a cell.
+    common = [drawn for drawn, p in probability_of.items() if p * len(experts_TK) >= 10]
+    rare = math.fsum(p for drawn, p in probability_of.items() if drawn not in common)
+    observed = [counts[drawn] for drawn in common]
+    p_value_of_rare = stats.binomtest(
+        len(experts_TK) - sum(observed), len(experts_TK), rare, alternative="greater"
+    ).pvalue
+    if len(common) == 1:
+        return float(p_value_of_rare)
+    weights = [probability_of[drawn] for drawn in common]
+    expected = [weight * sum(observed) / math.fsum(weights) for weight in weights]
+    return float(min(1, 2 * min(p_value_of_rare, stats.chisquare(observed, expected).pvalue)))
 
 
 def logits_rows(

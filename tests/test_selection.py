@@ -136,12 +136,11 @@ def test_gates_of_experts_too_improbable_for_float64() -> None:
         renormalise(softmax(logits_TE), experts_TK)
 
 
-@pytest.mark.parametrize("gates", [keep, renormalise])
+@pytest.mark.parametrize(("gates", "divisor"), [(keep, 1.0), (renormalise, 1.2)])
 def test_gates_need_no_probabilities_that_sum_to_one(
-    gates: Callable[[Tensor, Tensor], Tensor],
+    gates: Callable[[Tensor, Tensor], Tensor], divisor: float
 ) -> None:
     scores_TE = torch.tensor([[0.9, 0.6, 0.3]], dtype=torch.float64)
-    divisor = {keep: 1.0, renormalise: 1.2}[gates]
     same(gates(scores_TE, torch.tensor([[2, 0]])), [[0.3 / divisor, 0.9 / divisor]], atol=1e-15)
 
 
