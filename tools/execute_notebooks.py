@@ -23,7 +23,6 @@ import nbformat
 import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError
-from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -76,7 +75,7 @@ def execute(notebook: Notebook, folder: Path, kernel: str = "python3") -> None:
             timeout=CELL_TIMEOUT,
             record_timing=False,
             coalesce_streams=True,
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets that other users cannot read
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
             resources={"metadata": {"path": str(folder)}},
         )
         try:
