@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import logits_rows, normal, same
 from torch import Tensor
 
 from moe_tutorial import combine, scatter_gates, softmax_over_chosen, top_k
+from tests.oracles import logits_rows, normal, same
 
 
 def test_combine_is_a_sum_of_products() -> None:

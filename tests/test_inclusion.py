@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import ALPHA, generator, inclusion_of, logits_rows, normal, same, softmax_of
 from scipy import stats
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from moe_tutorial import (
     inclusion_probabilities,
     inclusion_probabilities_by_enumeration,
 )
+from tests.oracles import ALPHA, generator, inclusion_of, logits_rows, normal, same, softmax_of
 
 BOTH = [inclusion_probabilities, inclusion_probabilities_by_enumeration]
 both = pytest.mark.parametrize("inclusion", BOTH)

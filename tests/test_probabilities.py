@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import logits_rows, normal, same, softmax_of
 from scipy import special
 from torch import Tensor
 
 from moe_tutorial import entropy, sigmoid, softmax
+from tests.oracles import logits_rows, normal, same, softmax_of
 
 temperatures = st.floats(-2, 2).map(lambda power: 10**power)
 

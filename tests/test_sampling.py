@@ -10,7 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import (
+from scipy import stats
+from torch import Tensor
+
+from moe_tutorial import gumbel_top_k, noisy_logits, plackett_luce_log_probability
+from tests.oracles import (
     ALPHA,
     chi_square_p_value,
     count_draws,
@@ -21,10 +25,6 @@ from oracles import (
     ordered_draws,
     same,
 )
-from scipy import stats
-from torch import Tensor
-
-from moe_tutorial import gumbel_top_k, noisy_logits, plackett_luce_log_probability
 
 LOGITS = [2.0, 1.0, 0.5, 0.0, -1.0]
 DRAWS = 100_000

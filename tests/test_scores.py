@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import normal, same
 from torch import Tensor
 
 from moe_tutorial import cosine_scores, dot_scores, top_k
+from tests.oracles import normal, same
 
 Scores = Callable[[Tensor, Tensor], Tensor]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import generator, logits_rows, normal, same, softmax_of
 from torch import Tensor
 
 from moe_tutorial import keep, renormalise, sigmoid, softmax, softmax_over_chosen, top_k
+from tests.oracles import generator, logits_rows, normal, same, softmax_of
 
 
 def best_first(scores: list[float], k: int) -> list[int]:
