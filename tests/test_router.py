@@ -195,7 +195,7 @@ def test_the_gradient_reaches_the_chosen_only_unless_the_gates_are_kept() -> Non
 
 @selections
 def test_state_dict_and_deepcopy_give_the_same_router(selection: str) -> None:
-    options = {"selection": selection, "scores": "cosine"}
+    options: dict[str, Any] = {"selection": selection, "scores": "cosine"}
     router = router_of(**options, scale=nn.Parameter(torch.tensor(2.0)))
     x_TD = normal(5, D)
     expected = router(x_TD, generator(1))

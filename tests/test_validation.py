@@ -58,7 +58,9 @@ ROW_ARGUMENTS: list[tuple[str, Callable[[Any], object]]] = [
     ("gates_TK", lambda bad: combine(torch.ones(3, E, 2), bad)),
     ("x_TD", lambda bad: Router(E, 2, 1)(bad)),
 ]
-NO_NUMBERS_LOOKED_AT = [("gates_TK", lambda bad: scatter_gates(bad, IDS, E))]
+NO_NUMBERS_LOOKED_AT: list[tuple[str, Callable[[Any], object]]] = [
+    ("gates_TK", lambda bad: scatter_gates(bad, IDS, E))
+]
 
 
 @pytest.mark.parametrize(("name", "call"), ROW_ARGUMENTS + NO_NUMBERS_LOOKED_AT)
@@ -69,7 +71,11 @@ NO_NUMBERS_LOOKED_AT = [("gates_TK", lambda bad: scatter_gates(bad, IDS, E))]
         (None, TypeError, "must be a torch.Tensor, got NoneType"),
         (ROWS.long(), TypeError, "must have a floating-point dtype, got torch.int64: .*float()"),
         (ROWS.bool(), TypeError, "must have a floating-point dtype, got torch.bool"),
-        (ROWS.cfloat(), TypeError, "must have a floating-point dtype, got torch.complex64"),
+        (
+            ROWS.to(torch.complex64),
+            TypeError,
+            "must have a floating-point dtype, got torch.complex64",
+        ),
         (ROWS[0], ValueError, r"must have at least 2 dimensions, got shape \(4,\)"),
         (ROWS[0, 0], ValueError, r"must have at least 2 dimensions, got shape \(\)"),
         (ROWS[:, :0], ValueError, r"must not be empty, got shape \(3, 0\)"),
