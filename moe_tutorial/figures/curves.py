@@ -131,5 +131,7 @@ def number_table(
     ]
     return Picture(
         figure,
-        f"Table of {quantity} for {listing(list(column_labels))}. " + "; ".join(rows) + ".",
+        f"Table of {quantity} for {listing([c.replace(chr(10), ' ') for c in column_labels])}. "
+        + "; ".join(rows)
+        + ".",
     )
