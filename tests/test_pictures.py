@@ -1,0 +1,103 @@
+"""The committed picture is the one that the package draws, and its sentence stands beside it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from colorspacious import cspace_convert
+
+from moe_tutorial import dot_scores, figures, softmax, top_k
+from moe_tutorial.example import one_token, twelve_centroids
+from tools.draw_routing import PATH, picture
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_routing_picture_is_fresh() -> None:
+    assert PATH.read_text(encoding="utf-8") == picture().svg
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/intro.md"])
+def test_pages_say_what_the_picture_shows(page: str) -> None:
+    assert picture().alt in " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize("deficiency", [None, "deuteranomaly", "protanomaly", "tritanomaly"])
+def test_experts_differ_in_colour_for_colour_blind_readers(deficiency: str | None) -> None:
+    rgb = np.array(
+        [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in figures.EXPERT_COLOURS]
+    )
+    if deficiency:
+        space = {"name": "sRGB1+CVD", "cvd_type": deficiency, "severity": 100}
+        rgb = np.clip(cspace_convert(rgb, space, "sRGB1"), 0, 1)
+    points = cspace_convert(rgb, "sRGB1", "CAM02-UCS")
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    assert distances[~np.eye(len(points), dtype=bool)].min() >= 12
+
+
+X_TD, CENTROIDS_ED = one_token(), twelve_centroids()
+LOGITS_TE = dot_scores(X_TD, CENTROIDS_ED)
+EXPERTS_TK = top_k(LOGITS_TE, 3)
+PICTURES: dict[str, Callable[[], figures.Picture]] = {
+    "glance": picture,
+    "plane": lambda: figures.centroid_space(X_TD[0], CENTROIDS_ED),
+    "two": lambda: figures.centroid_and_logit_space(X_TD[0], CENTROIDS_ED),
+    "three": lambda: figures.three_spaces(X_TD[0], CENTROIDS_ED, 3),
+    "sum": lambda: figures.weighted_sum(
+        torch.eye(2), torch.tensor([0.25, 0.75]), torch.tensor([3, 7])
+    ),
+    "bars": lambda: figures.expert_bars(
+        {"T = 1": softmax(LOGITS_TE)[0]}, "probability", chosen={"T = 1": EXPERTS_TK[0]}
+    ),
+    "grid": lambda: figures.draw_grid(EXPERTS_TK, 12),
+    "curves": lambda: figures.curves([1, 2], {"a": [3, 4]}, x_label="x", y_label="y"),
+    "table": lambda: figures.number_table(torch.eye(2), ["r", "s"], ["a", "b"], "identity"),
+    "boxes": lambda: figures.dense_and_sparse(12, [5, 8], "dense", "sparse"),
+    "router": lambda: figures.sampled_router(LOGITS_TE[0], [("Top-K", 1.0, EXPERTS_TK[0])]),
+}
+
+
+@pytest.mark.parametrize("name", list(PICTURES))
+def test_a_picture_is_the_same_twice_and_speaks(name: str) -> None:
+    first, second = PICTURES[name](), PICTURES[name]()
+    assert first.svg == second.svg
+    assert first.alt == second.alt
+    data, metadata = first._repr_mimebundle_()
+    assert data["text/plain"] == repr(first) == metadata["mystnb"]["image"]["alt"]
+    assert len(first.alt) > 40
+    assert "\n" not in first.alt
+    assert 'role="img"' in data["image/svg+xml"]
+
+
+@pytest.mark.parametrize("name", list(PICTURES))
+def test_letters_are_large_enough_for_a_phone(name: str) -> None:
+    figure = PICTURES[name]().figure
+    # 340 px is the width of the text on a phone of 390 px.
+    scale = 340 / (figure.get_figwidth() * 72)
+    sizes = [text.get_fontsize() for text in figure.findobj(lambda a: hasattr(a, "get_fontsize"))]
+    assert min(sizes) * scale >= 9
+
+
+def test_sentences_name_the_numbers() -> None:
+    assert "expert 5 (0.33), expert 8 (0.30) and expert 4 (0.16)" in PICTURES["bars"]().alt
+    assert "expert 5 with gate 0.42" in PICTURES["router"]().alt
+    assert "a: from 3 to 4" in PICTURES["curves"]().alt
+    assert "1 different sets" in PICTURES["grid"]().alt
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: figures.centroid_space(torch.ones(3), torch.ones(4, 3)), "width 2"),
+        (lambda: figures.expert_bars({"a": torch.ones(2, 2)}, "x"), "1 dimension"),
+        (lambda: figures.expert_bars({"a": torch.tensor([torch.nan])}, "x"), "finite"),
+        (lambda: figures.number_table(torch.eye(2), ["r"], ["a", "b"], "x"), r"\[1, 2\]"),
+        (lambda: figures.Scrubber([], [], "x"), "0 labels for 0 pictures"),
+        (lambda: figures.Scrubber([picture()], ["a"], "x", start=1), "between 0 and 0, got 1"),
+    ],
+)
+def test_bad_input_is_refused_by_name(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
