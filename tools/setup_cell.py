@@ -1,5 +1,8 @@
 # @title Set-up (run me first)
-import importlib.util, pathlib, subprocess, sys  # noqa: E401
+import importlib.util
+import pathlib
+import subprocess
+import sys
 
 ADDRESS = ""
 if importlib.util.find_spec("moe_tutorial") is None:
@@ -12,5 +15,5 @@ if importlib.util.find_spec("moe_tutorial") is None:
         subprocess.run(pip, check=True)
         importlib.invalidate_caches()
     else:
-        raise ModuleNotFoundError("moe_tutorial is not here: download or clone the whole project "
-                                  "and open this notebook inside it.")  # fmt: skip
+        what = "moe_tutorial is not here: clone the whole project and open this notebook inside it"
+        raise ModuleNotFoundError(what)
