@@ -21,24 +21,26 @@ from sphinx.errors import ExtensionError
 COPIES = {
     "mathjax/es5": ("mathjax", ["tex-chtml.js", "a11y", "input/tex", "output/chtml", "sre"]),
     "mathjax": ("mathjax", ["LICENSE"]),
-    "@jupyter-widgets/html-manager/dist": ("widgets", ["embed.js", "embed.js.LICENSE.txt"]),
+    "@jupyter-widgets/html-manager/dist": ("widgets", ["embed.js", "embed.js.LICENSE.txt", "*.woff*", "*.ttf"]),
     "@jupyter-widgets/html-manager": ("widgets", ["LICENSE"]),
 }
 
 
 def copy_packages(app: Sphinx) -> None:
     """Put other people's scripts and fonts into _static."""
-    for package, (folder, names) in COPIES.items():
+    for package, (folder, patterns) in COPIES.items():
         source = Path(app.srcdir, "node_modules", package)
-        target = Path(app.outdir, "_static", folder)
-        for name in names:
-            if not (source / name).exists():
-                raise ExtensionError(f"{source / name} is missing: run `make book`, which installs it")
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            if (source / name).is_dir():
-                shutil.copytree(source / name, target / name, dirs_exist_ok=True)
-            else:
-                shutil.copy2(source / name, target / name)
+        for pattern in patterns:
+            found = sorted(source.glob(pattern))
+            if not found:
+                raise ExtensionError(f"{source / pattern} is missing: run `make book`, which installs it")
+            for path in found:
+                target = Path(app.outdir, "_static", folder, path.relative_to(source))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_dir():
+                    shutil.copytree(path, target, dirs_exist_ok=True)
+                else:
+                    shutil.copy2(path, target)
 
 
 def link_repository(app: Sphinx, config: Config) -> None:

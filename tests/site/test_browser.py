@@ -1,0 +1,135 @@
+"""Every page as a reader sees it: nothing breaks, nothing is fetched elsewhere, everything is drawn and named."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from .conftest import PAGES
+
+WIDTHS = (1440, 390)
+SCHEMES = ("light", "dark")
+
+# What a page says about itself once its scripts have run.
+OBSERVE = """async () => {
+  await window.MathJax?.startup?.promise;
+  await document.fonts.ready;
+  const count = selector => document.querySelectorAll(selector).length;
+  const views = count("script[type='application/vnd.jupyter.widget-view+json']");
+  for (let i = 0; i < 100 && count(".widget-subarea > *") < views; i++) await new Promise(r => setTimeout(r, 50));
+  const article = document.querySelector("article") ?? document.body;
+  const formulas = [...document.querySelectorAll(".math")];
+  const images = [...article.querySelectorAll("img, svg[role=img]")].filter(i => !i.closest("mjx-container"));
+  return {
+    width: document.documentElement.scrollWidth,
+    wide: [...article.querySelectorAll("*")]
+      .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+      .slice(0, 5).map(e => `${e.tagName}.${e.className}`),
+    undrawn: formulas.filter(m => !m.querySelector("mjx-container")).map(m => m.textContent),
+    wrong: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(m => m.textContent),
+    images: images.map(i => ({
+      alt: i.getAttribute("alt") ?? i.getAttribute("aria-label") ?? "",
+      drawn: i.tagName !== "IMG" || (i.complete && i.naturalWidth > 0),
+    })),
+    nameless: [...document.querySelectorAll("[role=slider]")].filter(s => !s.ariaLabel).length,
+    views,
+    widgets: count(".widget-subarea > *"),
+  };
+}"""
+
+
+@dataclass
+class Visit:
+    """A page in one context, and what went wrong on the way."""
+
+    page: Page
+    home: str
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", lambda m: m.type == "error" and self.problems.append(f"console: {m.text}"))
+        self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
+        self.page.on("request", lambda request: self.see(request.url))
+        self.page.on("response", lambda r: r.status >= 400 and self.problems.append(f"{r.status}: {r.url}"))
+
+    def see(self, url: str) -> None:
+        if not url.startswith((self.home, "data:", "blob:")):
+            self.problems.append(f"asks another host: {url}")
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.home + path, wait_until="load")
+
+
+@pytest.fixture(scope="module")
+def contexts(browser: Browser) -> Iterator[dict[tuple[int, str], BrowserContext]]:
+    made = {
+        (width, scheme): browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, is_mobile=False
+        )
+        for width in WIDTHS
+        for scheme in SCHEMES
+    }
+    yield made
+    for context in made.values():
+        context.close()
+
+
+def test_there_are_pages() -> None:
+    assert PAGES, "no built book: run `make book` first"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("path", PAGES)
+def test_page(
+    path: str, width: int, scheme: str, server: str, contexts: dict[tuple[int, str], BrowserContext]
+) -> None:
+    visit = Visit(contexts[width, scheme].new_page(), server)
+    try:
+        visit.open(path)
+        seen = visit.page.evaluate(OBSERVE)
+        theme = visit.page.locator("html").get_attribute("data-theme")
+    finally:
+        visit.page.close()
+    assert not visit.problems
+    assert theme in (scheme, None)
+    assert seen["width"] <= width, f"scrolls sideways: {seen['wide']}"
+    assert not seen["undrawn"], "formulas that are not drawn"
+    assert not seen["wrong"], "formulas with an error"
+    assert seen["widgets"] == seen["views"], "widgets that are not drawn"
+    assert not seen["nameless"], "sliders without a name for a screen reader"
+    for image in seen["images"]:
+        assert image["drawn"], f"image not drawn: {image['alt']}"
+        assert describes(image["alt"]), f"no real alternative text: {image['alt']!r}"
+
+
+def describes(alt: str) -> bool:
+    """Whether a text can stand for a figure: some words, and not the name of a file."""
+    return len(alt.strip()) >= 25 and len(alt.split()) >= 5 and not re.search(r"\.(svg|png|jpe?g)\b", alt)
+
+
+def test_search_works_without_another_host(
+    server: str, contexts: dict[tuple[int, str], BrowserContext]
+) -> None:
+    visit = Visit(contexts[1440, "light"].new_page(), server)
+    visit.open("search.html?q=softmax")
+    visit.page.wait_for_selector("#search-results li")
+    assert not visit.problems
+    assert visit.page.locator("#search-results li").count() >= 2
+    visit.page.close()
+
+
+@pytest.mark.parametrize(
+    ("alt", "real"),
+    [
+        ("../_images/0f3a.svg", False),
+        ("/builds/book/jupyter_execute/0f3a9c4d2b of the chapter.svg", False),
+        ("image", False),
+        ("", False),
+        ("Twelve bars of logits; the three highest are outlined.", True),
+    ],
+)
+def test_what_counts_as_a_description(alt: str, real: bool) -> None:
+    assert describes(alt) is real
