@@ -126,7 +126,7 @@ def check_temperature(temperature: Any, logits_TE: Tensor) -> None:
     # One entry per expert would break the shift by the row's maximum and the order of a draw.
     one_per_token = (*logits_TE.shape[:-1], 1)
     try:
-        shape = torch.broadcast_shapes(temperature.shape, one_per_token)
+        shape = torch.broadcast_shapes(temperature.shape, one_per_token)  # type: ignore[no-untyped-call]
     except RuntimeError:
         shape = None
     if shape != one_per_token:

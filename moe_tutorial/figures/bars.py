@@ -62,7 +62,9 @@ def expert_bars(
     marked = {title: numbers(values, 1) for title, values in (markers or {}).items()}
     sentences = []
     with style():
-        figure, axes = new_figure(0.75 + 1.3 * len(rows), len(rows), sharex=True, sharey=True)
+        figure, axes = new_figure(
+            max(2.5, 0.75 + 1.3 * len(rows)), len(rows), sharex=True, sharey=True
+        )
         for ax, (title, values) in zip(axes, rows.items(), strict=True):
             values_E = numbers(values, 1)
             draw_bars(ax, values_E, chosen_ids.get(title, ()))

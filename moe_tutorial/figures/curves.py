@@ -17,7 +17,8 @@ from moe_tutorial.figures.style import (
     style,
 )
 
-_CURVE_COLOURS = tuple(expert_colour(e) for e in (0, 2, 3, 5, 11, 7))
+# None of these is an expert's: a curve that belongs to an expert names it.
+_CURVE_COLOURS = (INK, "#c2410c", "#0f766e", "#7c8694")
 
 
 def curves(
@@ -29,6 +30,7 @@ def curves(
     log_x: bool = False,
     log_y: bool = False,
     levels: Mapping[str, float] | None = None,
+    experts: Mapping[str, int] | None = None,
 ) -> Picture:
     """Curves over one common x axis, told apart by colour and by dashes.
 
@@ -40,6 +42,7 @@ def curves(
         log_x: a logarithmic x axis.
         log_y: a logarithmic y axis.
         levels: named horizontal lines, such as a limit.
+        experts: for curves that belong to an expert, its id; they take its colour.
 
     Returns:
         The figure; its sentence gives each curve's first, smallest, largest and last value.
@@ -53,11 +56,14 @@ def curves(
         figure, (ax,) = new_figure(3.3 + 0.25 * ((len(series) + 1) // 2))
         for i, (name, values) in enumerate(series.items()):
             y_N = numbers(values, 1)
+            colour = _CURVE_COLOURS[i % len(_CURVE_COLOURS)]
+            if experts and name in experts:
+                colour = expert_colour(experts[name])
             ax.plot(
                 x_N,
                 y_N,
                 LINE_STYLES[i % len(LINE_STYLES)],
-                color=_CURVE_COLOURS[i % len(_CURVE_COLOURS)],
+                color=colour,
                 label=name,
             )
             sentences.append(

@@ -1,0 +1,213 @@
+"""Each check accepts right answers, refuses wrong ones, and names the likely mistake."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from moe_tutorial.exercises import EXERCISES, check
+
+softmax = torch.softmax
+
+
+def stable_order(scores: torch.Tensor, k: int) -> torch.Tensor:
+    """Top-k as Python would do it: sorted by score downwards, then by id upwards."""
+    rows = [sorted(range(len(row)), key=lambda e: (-row[e], e))[:k] for row in scores.tolist()]
+    return torch.tensor(rows)
+
+
+# Right answers written another way than the reference.
+RIGHT: dict[str, Callable[..., Any]] = {
+    "0.1": lambda T, E, K: K * (T / E),
+    "0.2": lambda D, F, E, K: D * (2 * F * K + E),
+    "0.3": lambda T, E, K: E - E * ((E - K) / E) ** T,
+    "1.1": lambda x, w: (x[:, None, :] * w).sum(-1),
+    "1.2": lambda x, w, scale: scale * torch.cosine_similarity(x[:, None], w[None], dim=-1),
+    "1.3": lambda x, w: (x.square().sum(-1)[:, None] - torch.cdist(x, w).square()) / 2,
+    "2.1": lambda logits, t: (logits / t - torch.logsumexp(logits / t, -1, True)).exp(),
+    "2.2": lambda logits: torch.distributions.Categorical(logits=logits).entropy(),
+    "2.3": lambda w, t: w * (1 / t),
+    "3.1": stable_order,
+    "3.2": lambda logits, e: softmax(logits.take_along_dim(e, -1), -1),
+    "3.3": lambda logits: 1 / (logits - logits.amax(-1, True)).exp().sum(-1, keepdim=True),
+    "4.1": lambda logits, u, k, t: (logits / t - (-u.log()).log()).argsort(-1, True)[:, :k],
+    "4.2": lambda logits, e: (
+        logits.gather(-1, e)
+        - torch.stack(
+            [logits.scatter(-1, e[:, :i], -torch.inf).logsumexp(-1) for i in range(e.shape[1])], -1
+        )
+    ).sum(-1),
+    "4.3": lambda logits: torch.stack(
+        [
+            sum(
+                p[i] if j is None else p[j] * p[i] / (1 - p[j])
+                for j in (None, *range(len(p)))
+                if j != i
+            )
+            for p in softmax(logits, -1)
+            for i in range(len(p))
+        ]
+    ).reshape(logits.shape),
+    "5.1": lambda o, g: torch.bmm(g[:, None], o)[:, 0],
+    "5.2": lambda logits, e, t: (
+        softmax(logits, -1).gather(-1, e) / softmax(logits, -1).gather(-1, e).sum(-1, True)
+    ),
+    "5.3": lambda o, logits, v: torch.autograd.functional.jacobian(
+        lambda z: softmax(z, -1) @ o @ v, logits
+    ),
+}
+
+# Plausible wrong answers that the checks do not list, so that a message must come from the numbers.
+UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
+    "0.1": (lambda T, E, K: T * E / K, lambda T, E, K: T / (E * K), lambda T, E, K: K / E),
+    "0.2": (lambda D, F, E, K: 2 * D * F, lambda D, F, E, K: 3 * D * F * K + D * E, lambda *_: 0),
+    "0.3": (lambda T, E, K: T * K / E, lambda T, E, K: E - K, lambda T, E, K: E * K / T),
+    "1.1": (lambda x, w: x @ w.T / x.shape[1] ** 0.5, lambda x, w: x @ w.T + 1e-6, lambda x, w: x),
+    "1.2": (
+        lambda x, w, s: s + torch.cosine_similarity(x[:, None], w[None], dim=-1),
+        lambda x, w, s: s * torch.cosine_similarity(x[:, None], w[None], dim=-1).abs(),
+        lambda x, w, s: s * (x @ w.T) / x.norm() / w.norm(),
+    ),
+    "1.3": (
+        lambda x, w: x @ w.T - w.sum(-1),
+        lambda x, w: x @ w.T - x.square().sum(-1)[:, None] / 2,
+        lambda x, w: -torch.cdist(x, w).square(),
+    ),
+    "2.1": (
+        lambda logits, t: softmax(logits / t**2, -1),
+        lambda logits, t: softmax(logits / t, -1).round(decimals=4),
+        lambda logits, t: torch.sigmoid(logits / t),
+    ),
+    "2.2": (
+        lambda logits: softmax(logits, -1).amax(-1),
+        lambda logits: -(softmax(logits, -1) * (softmax(logits, -1) + 1e-6).log()).sum(-1),
+        lambda logits: torch.logsumexp(logits, -1),
+    ),
+    "2.3": (lambda w, t: w - t, lambda w, t: w / t**0.5, lambda w, t: w / (2 * t)),
+    "3.1": (
+        lambda s, k: s.topk(k, largest=False).indices,
+        lambda s, k: stable_order(s, k + 1)[:, 1:],
+        lambda s, k: stable_order(s, k).float(),
+    ),
+    "3.2": (
+        lambda logits, e: softmax(logits.gather(-1, e) / 2, -1),
+        lambda logits, e: torch.sigmoid(logits.gather(-1, e)),
+        lambda logits, e: torch.ones(e.shape).double() / e.shape[-1],
+    ),
+    "3.3": (
+        lambda logits: softmax(logits, -1).amin(-1, True),
+        lambda logits: softmax(logits, -1).amax(-1),
+        lambda logits: softmax(logits, -1).amax(-1, True).square(),
+    ),
+    "4.1": (
+        lambda logits, u, k, t: (logits * t - (-u.log()).log()).topk(k).indices,
+        lambda logits, u, k, t: (logits / t - u.log()).topk(k).indices,
+        lambda logits, u, k, t: (logits / t - (-u.log()).log()).topk(k).indices.sort(-1).values,
+    ),
+    "4.2": (
+        lambda logits, e: torch.zeros(len(logits)).double(),
+        lambda logits, e: softmax(logits, -1).gather(-1, e).sum(-1).log(),
+        lambda logits, e: logits.gather(-1, e).sum(-1),
+    ),
+    "4.3": (
+        lambda logits: softmax(logits, -1),
+        lambda logits: softmax(logits / 2, -1) * 2,
+        lambda logits: 1 - (1 - softmax(logits, -1)).pow(3),
+    ),
+    "5.1": (
+        lambda o, g: (g[..., None] * o).sum(-1),
+        lambda o, g: (g[..., None] * o)[:, 0],
+        lambda o, g: (g.flip(-1)[..., None] * o).sum(1) * 1.001,
+    ),
+    "5.2": (
+        lambda logits, e, t: softmax(logits.gather(-1, e) * t, -1),
+        lambda logits, e, t: torch.sigmoid(logits.gather(-1, e)),
+        lambda logits, e, t: softmax(logits.gather(-1, e.sort(-1).values), -1),
+    ),
+    "5.3": (
+        lambda o, logits, v: softmax(logits, -1),
+        lambda o, logits, v: softmax(o @ v, -1),
+        lambda o, logits, v: softmax(logits, -1) * (1 - softmax(logits, -1)) * (o @ v),
+    ),
+}
+
+NUMBERS = list(EXERCISES)
+MISTAKES = [(n, i) for n, e in EXERCISES.items() for i in range(len(e.mistakes))]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_right_answers_pass(number: str) -> None:
+    verdict = check(number, RIGHT[number])
+    assert verdict.status == "correct", verdict
+    assert repr(verdict) == f"Exercise {number}: correct."
+
+
+@pytest.mark.parametrize(("number", "index"), MISTAKES)
+def test_a_listed_mistake_is_named(number: str, index: int) -> None:
+    mistake = EXERCISES[number].mistakes[index]
+    verdict = check(number, mistake.answer)
+    assert verdict.status == "wrong"
+    assert verdict.message == mistake.message
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_at_least_three_mistakes_are_listed(number: str) -> None:
+    assert len({m.message for m in EXERCISES[number].mistakes}) >= 3
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("index", range(3))
+def test_an_unlisted_wrong_answer_is_refused_with_the_numbers(number: str, index: int) -> None:
+    verdict = check(number, UNLISTED[number][index])
+    assert verdict.status == "wrong"
+    assert "expected" in verdict.message
+    assert "got" in verdict.message
+
+
+def not_implemented(*_: Any) -> None:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("answer", [None, ..., lambda *_: None, lambda *_: ..., not_implemented])
+def test_an_untouched_exercise_fails_nothing(number: str, answer: Any) -> None:
+    assert repr(check(number, answer)) == f"Exercise {number}: not attempted yet."
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_an_exception_is_reported_and_not_raised(number: str) -> None:
+    verdict = check(number, lambda *_: 1 / 0)
+    assert verdict.status == "wrong"
+    assert "ZeroDivisionError" in verdict.message
+
+
+def test_an_answer_cannot_spoil_the_inputs_of_the_reference() -> None:
+    def in_place(o: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        result = (g[..., None] * o).sum(-2)
+        o.zero_()
+        g.zero_()
+        return result
+
+    assert check("5.1", in_place).status == "correct"
+
+
+def test_an_answer_that_is_no_function_or_no_number_is_refused() -> None:
+    assert "expected a function, got int" in check("1.1", 3).message
+    assert "expected a tensor or a number, got str" in check("1.1", lambda *_: "x").message
+
+
+def test_a_wrong_gradient_is_found() -> None:
+    def straight_through(logits: torch.Tensor) -> torch.Tensor:
+        value = softmax(logits, -1).amax(-1, True).detach()
+        best = logits.amax(-1, True)
+        return value + best - best.detach()
+
+    verdict = check("3.3", straight_through)
+    assert verdict.status == "wrong"
+    assert "gradient" in verdict.message
+
+
+def test_an_unknown_number_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"number must be one of 0\.1, .*, got '9\.9'"):
+        check("9.9", None)
