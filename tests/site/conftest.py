@@ -12,7 +12,9 @@ from playwright.sync_api import Browser, Error, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "_build" / "html"
-PAGES = sorted(str(page.relative_to(BOOK)) for page in BOOK.rglob("*.html") if "_static" not in page.parts)
+PAGES = sorted(
+    str(page.relative_to(BOOK)) for page in BOOK.rglob("*.html") if "_static" not in page.parts
+)
 
 
 class Server(http.server.ThreadingHTTPServer):
