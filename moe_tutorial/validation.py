@@ -4,6 +4,7 @@ Every public function of the package calls these checks first. None of them chan
 """
 
 import math
+from numbers import Real
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ def check_positive(name: str, value: Any) -> None:
         if _values_are_visible(value) and not (value > 0).all():
             worst = value[~(value > 0)].flatten()[0].item()
             raise ValueError(f"{name} must be positive everywhere, got {worst}")
-    elif isinstance(value, int | float):
+    elif isinstance(value, Real):
         check_positive_number(name, value)
     else:
         raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
@@ -100,9 +101,9 @@ def check_positive(name: str, value: Any) -> None:
 
 def check_positive_number(name: str, value: Any) -> None:
     """Refuse what is no number, or a number that is zero, negative or NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not value > 0:
+    if not float(value) > 0:
         raise ValueError(f"{name} must be positive, got {value}")
 
 
