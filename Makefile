@@ -114,7 +114,7 @@ types: .venv/ready
 	@$(BIN)/mypy
 
 unit: .venv/ready
-	@$(PYTEST) tests --ignore tests/site --ignore tests/notebooks
+	@$(PYTEST) tests/*.py tests/notebooks/test_notebooks.py
 
 # Every stored output, text and vector figure, is what the cell gives now ...
 nbval: .venv/ready

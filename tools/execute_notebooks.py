@@ -1,11 +1,12 @@
-"""Execute the notebooks and write them in one canonical form, so that the same code gives the same bytes.
+"""Execute the notebooks into one canonical form: the same code gives the same bytes.
 
 python tools/execute_notebooks.py                 in place, all of notebooks/
-python tools/execute_notebooks.py --output DIR    leave notebooks/ alone and write the results to DIR
+python tools/execute_notebooks.py --output DIR    the results go to DIR, notebooks/ stays
 python tools/execute_notebooks.py --set-up-only   only refresh the set-up cells, execute nothing
 
-Every notebook's first code cell, the set-up cell, is written from tools/setup_cell.py with the address of
-the repository from _config.yml: a fork changes that one line, and all its notebooks point to the fork.
+Every notebook's first code cell, the set-up cell, is written from tools/setup_cell.py with the
+address of the repository from _config.yml: a fork changes that one line, and all its notebooks
+point to the fork.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def canonicalise(notebook: Notebook) -> None:
     )
     if widgets:
         names = rename_widgets(notebook, widgets["state"])
-        renamed = re.sub("[0-9a-f]{32}", lambda id: names.get(id[0], id[0]), json.dumps(widgets))
+        renamed = re.sub("[0-9a-f]{32}", lambda old: names.get(old[0], old[0]), json.dumps(widgets))
         widgets = json.loads(renamed)
         widgets["state"] = {new: widgets["state"][new] for new in names.values()}
         if names:
@@ -180,7 +181,10 @@ def main() -> int:
     with concurrent.futures.ProcessPoolExecutor(max_workers=2) as pool:
         jobs = {
             source: pool.submit(
-                process, source, (options.output or source.parent) / source.name, not options.set_up_only
+                process,
+                source,
+                (options.output or source.parent) / source.name,
+                not options.set_up_only,
             )
             for source in sources
         }

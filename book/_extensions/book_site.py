@@ -21,7 +21,10 @@ from sphinx.errors import ExtensionError
 COPIES = {
     "mathjax/es5": ("mathjax", ["tex-chtml.js", "a11y", "input/tex", "output/chtml", "sre"]),
     "mathjax": ("mathjax", ["LICENSE"]),
-    "@jupyter-widgets/html-manager/dist": ("widgets", ["embed.js", "embed.js.LICENSE.txt", "*.woff*", "*.ttf"]),
+    "@jupyter-widgets/html-manager/dist": (
+        "widgets",
+        ["embed.js", "embed.js.LICENSE.txt", "*.woff*", "*.ttf"],
+    ),
     "@jupyter-widgets/html-manager": ("widgets", ["LICENSE"]),
 }
 
@@ -33,7 +36,9 @@ def copy_packages(app: Sphinx) -> None:
         for pattern in patterns:
             found = sorted(source.glob(pattern))
             if not found:
-                raise ExtensionError(f"{source / pattern} is missing: run `make book`, which installs it")
+                raise ExtensionError(
+                    f"{source / pattern} is missing: run `make book`, which installs it"
+                )
             for path in found:
                 target = Path(app.outdir, "_static", folder, path.relative_to(source))
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +48,7 @@ def copy_packages(app: Sphinx) -> None:
                     shutil.copy2(path, target)
 
 
-def link_repository(app: Sphinx, config: Config) -> None:
+def link_repository(_app: Sphinx, config: Config) -> None:
     """Show the buttons that lead to the repository, if there is one."""
     options = config.html_theme_options
     if options.get("repository_url"):

@@ -18,7 +18,7 @@ PAGES = sorted(
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Takes all of a browser's connections at once; the default of five makes it wait for seconds."""
+    """Takes all of a browser's connections at once; the default of five makes it wait."""
 
     request_queue_size = 64
     daemon_threads = True
@@ -29,7 +29,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_args: object) -> None:
         pass
 
 
@@ -45,23 +45,20 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, else the one that Playwright has installed; a check without one has failed."""
+    """The system's Chromium, else Playwright's own; a check without one has failed."""
     found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
     executable = next((path for path in found if path), None)
     with sync_playwright() as playwright:
         try:
             chromium = playwright.chromium.launch(
                 executable_path=executable,
-                args=[
-                    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-                    "--disable-background-networking", "--disable-component-update",
-                ],
-            )  # fmt: skip
+                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            )
         except Error as error:
             pytest.fail(
-                "No Chromium to look at the site with. Install your system's (on Debian: apt install chromium) "
-                "or Playwright's (.venv/bin/playwright install --with-deps chromium), then run make browser "
-                f"again.\n{error}",
+                "No Chromium to look at the site with. Install your system's (on Debian: apt "
+                "install chromium) or Playwright's (.venv/bin/playwright install --with-deps "
+                f"chromium), then run make browser again.\n{error}",
                 pytrace=False,
             )
         yield chromium
