@@ -19,7 +19,7 @@ OBSERVE = """async () => {
   const views = count("script[type='application/vnd.jupyter.widget-view+json']");
   for (let i = 0; i < 100 && count(".widget-subarea > *") < views; i++)
     await new Promise(resolve => setTimeout(resolve, 50));
-  const article = document.querySelector("article") ?? document.body;
+  const article = document.querySelector("article") ?? new DocumentFragment();
   const formulas = [...document.querySelectorAll(".math")];
   const images = [...article.querySelectorAll("img, svg[role=img]")]
     .filter(image => !image.closest("mjx-container") && !image.src?.includes("/_static/"));
