@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.validation import (
+    check_distinct,
     check_expert_range,
     check_finite,
     check_floating,
@@ -68,7 +69,8 @@ def scatter_gates(gates_TK: Tensor, experts_TK: Tensor, num_experts: int) -> Ten
 
     Raises:
         TypeError: gates_TK is not floating point, or experts_TK does not hold int64 ids.
-        ValueError: shapes that differ, ids out of range, k above num_experts, or two devices.
+        ValueError: shapes that differ, ids out of range or named twice, k above num_experts, or
+            two devices.
     """
     check_floating("gates_TK", gates_TK)
     if not isinstance(experts_TK, Tensor) or experts_TK.dtype != torch.int64:
@@ -85,5 +87,6 @@ def scatter_gates(gates_TK: Tensor, experts_TK: Tensor, num_experts: int) -> Ten
     check_size("num_experts", num_experts)
     check_k(gates_TK.shape[-1], num_experts)
     check_expert_range(experts_TK, num_experts)
+    check_distinct(experts_TK)
     gates_TE = gates_TK.new_zeros(*gates_TK.shape[:-1], num_experts)
     return gates_TE.scatter(-1, experts_TK, gates_TK)

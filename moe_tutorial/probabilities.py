@@ -41,7 +41,10 @@ def softmax(logits_TE: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 
 
 def tempered(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
-    """Logits over a temperature, each row shifted to a maximum of 0; nothing is checked."""
+    """Logits over a temperature, each row shifted to a maximum of 0; nothing is checked.
+
+    :meta private:
+    """
     dtype = compute_dtype(logits_TE)
     logits_TE = logits_TE.to(dtype)
     # A shift changes no softmax, so it needs no gradient of its own.

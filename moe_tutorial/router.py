@@ -59,12 +59,14 @@ class Router(nn.Module):
         num_experts: E.
         k: experts per token, from 1 to E.
         scores: ``"dot"`` or ``"cosine"``.
-        scale: of the cosine; an ``nn.Parameter`` with one element is learned.
+        scale: of the cosine; an ``nn.Parameter`` with one element is learned, and must stay
+            positive while it is.
         probability: ``"softmax"``, or ``"sigmoid"`` (for ``"top_k"`` at temperature 1).
         selection: ``"top_k"``, ``"sampled"`` or ``"noisy_top_k"``.
         temperature: tau, of the probabilities and of the draw.
         gates: from the ``"original"`` or from the ``"tempered"`` logits.
-        renormalise: whether the K gates of a token sum to 1.
+        renormalise: whether the K gates of a token sum to 1. With a softmax and k = 1 the gate is
+            then the constant 1 and the router learns nothing through it: pass False.
 
     Attributes:
         centroids_ED: the learned W_EC, one row per expert, drawn from N(0, 1/D) so that a token
@@ -117,14 +119,18 @@ class Router(nn.Module):
             self.noise_ED = nn.Parameter(torch.empty(num_experts, model_width))
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw fresh centroids from torch's global generator; start with no learned noise."""
-        nn.init.normal_(self.centroids_ED, std=1 / math.sqrt(self.centroids_ED.shape[1]))
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw fresh centroids, from torch's global generator if None; start with no noise."""
+        deviation = 1 / math.sqrt(self.centroids_ED.shape[1])
+        nn.init.normal_(self.centroids_ED, std=deviation, generator=generator)
         if self.selection == "noisy_top_k":
             nn.init.zeros_(self.noise_ED)
 
     def forward(self, x_TD: Tensor, generator: torch.Generator | None = None) -> Routing:
         """Route tokens ``[T, D]`` or ``[B, S, D]``.
+
+        Checking values makes a GPU wait for them; under ``torch.compile``, where a generator
+        cannot be passed, only shapes and dtypes are checked.
 
         Args:
             x_TD: tokens, floating point, on the router's device.
@@ -177,4 +183,5 @@ class Router(nn.Module):
             f"scores={self.scores!r}, probability={self.probability!r}, "
             f"selection={self.selection!r}, temperature={self.temperature}, "
             f"gates={self.gates!r}, renormalise={self.renormalise}"
+            + (f", scale={float(self.scale):.4g}" if self.scores == "cosine" else "")
         )

@@ -22,7 +22,8 @@ def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
 
     This is the router of nearly every published model (Shazeer et al. 2017, equation 2 with no
     noise). It is calculated in float32 at least, also under ``torch.autocast``, because logits
-    rounded to bfloat16 tie where the real ones do not.
+    rounded to bfloat16 tie where the real ones do not; only
+    ``torch.set_float32_matmul_precision``, if you have lowered it, still applies.
 
     Args:
         x_TD: tokens, ``[T, D]`` or with more leading dimensions ``[B, S, D]``, floating point.
@@ -33,11 +34,14 @@ def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
-        ValueError: wrong rank or width, a value that is not finite, or two devices.
+        ValueError: wrong rank or width, a value that is not finite, a product that overflows, or
+            two devices.
     """
     dtype = _check_operands(x_TD, centroids_ED)
     with _full_precision(x_TD.device):
-        return x_TD.to(dtype) @ centroids_ED.to(dtype).T
+        logits_TE = x_TD.to(dtype) @ centroids_ED.to(dtype).T
+    check_finite("the product of x_TD and centroids_ED, too long for its dtype,", logits_TE)
+    return logits_TE
 
 
 def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.0) -> Tensor:

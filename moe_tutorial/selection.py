@@ -8,6 +8,7 @@ from torch import Tensor
 
 from moe_tutorial.probabilities import softmax
 from moe_tutorial.validation import (
+    check_distinct,
     check_experts,
     check_k,
     check_logits,
@@ -61,11 +62,12 @@ def softmax_over_chosen(
 
     Raises:
         TypeError: logits_TE is not floating point, or experts_TK does not hold int64 ids.
-        ValueError: shapes that do not fit, ids out of range, non-finite logits, a temperature
-            that is not positive, or two devices.
+        ValueError: shapes that do not fit, ids out of range or named twice, non-finite logits, a
+            temperature that is not positive, or two devices.
     """
     check_logits("logits_TE", logits_TE)
     check_experts(experts_TK, "logits_TE", logits_TE)
+    check_distinct(experts_TK)
     return softmax(logits_TE.gather(-1, experts_TK), temperature)
 
 
@@ -74,8 +76,9 @@ def keep(probabilities_TE: Tensor, experts_TK: Tensor) -> Tensor:
 
     .. math:: g_{te} = s_{te}, \quad e \in S_t
 
-    The gates sum to less than 1, and depend on every logit. Switch Transformers (Fedus et al.
-    2021, equation 2) keep them so: at K = 1 it is what lets the router learn.
+    With softmax probabilities and K < E the gates sum to less than 1 and depend on every logit;
+    sigmoid gates depend on their own logit alone. Switch Transformers (Fedus et al. 2021,
+    equation 2) keep them so: at K = 1 it is what lets the router learn.
 
     Args:
         probabilities_TE: softmax or sigmoid scores, ``[T, E]`` with any leading dimensions.
@@ -86,10 +89,12 @@ def keep(probabilities_TE: Tensor, experts_TK: Tensor) -> Tensor:
 
     Raises:
         TypeError: probabilities_TE is not floating point, or experts_TK does not hold int64 ids.
-        ValueError: shapes that do not fit, ids out of range, non-finite values, or two devices.
+        ValueError: shapes that do not fit, ids out of range or named twice, non-finite values, or
+            two devices.
     """
     check_logits("probabilities_TE", probabilities_TE)
     check_experts(experts_TK, "probabilities_TE", probabilities_TE)
+    check_distinct(experts_TK)
     return probabilities_TE.to(compute_dtype(probabilities_TE)).gather(-1, experts_TK)
 
 

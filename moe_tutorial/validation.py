@@ -26,19 +26,23 @@ def _values_are_visible(tensor: Tensor) -> bool:
     return not (torch.compiler.is_compiling() or tensor.is_meta)
 
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 def check_floating(name: str, tensor: Any, *, rank: int = 2) -> None:
-    """Refuse what is not a floating-point tensor with at least ``rank`` dimensions."""
+    """Refuse what is not a float tensor of 16, 32 or 64 bits with at least ``rank`` dimensions."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-    if not tensor.is_floating_point():
+    if tensor.dtype not in _DTYPES:
         raise TypeError(
-            f"{name} must have a floating-point dtype, got {tensor.dtype}: "
-            f"convert it first, for example with {name}.float()"
+            f"{name} must have a floating-point dtype, got {tensor.dtype}: convert it to one of "
+            f"16, 32 or 64 bits, for example with {name}.float()"
         )
     if tensor.ndim < rank:
+        advice = ": a single token still needs its token dimension, for example x[None]"
         raise ValueError(
-            f"{name} must have at least {rank} dimensions, got shape {tuple(tensor.shape)}: "
-            "a single token still needs its token dimension, for example x[None]"
+            f"{name} must have at least {rank} dimensions, got shape {tuple(tensor.shape)}"
+            f"{'' if name.endswith('_ED') else advice}"
         )
     if tensor.ndim > 0 and tensor.shape[-1] == 0:
         raise ValueError(
@@ -153,6 +157,17 @@ def check_experts(experts_TK: Any, name: str, values_TE: Tensor) -> None:
     check_expert_range(experts_TK, values_TE.shape[-1])
 
 
+def check_distinct(experts_TK: Tensor) -> None:
+    """Refuse a token that names an expert twice: S_t is a set."""
+    if not _values_are_visible(experts_TK) or experts_TK.shape[-1] < 2:
+        return
+    sorted_TK = experts_TK.sort(-1).values
+    twice = sorted_TK[..., 1:] == sorted_TK[..., :-1]
+    if twice.any():
+        expert = sorted_TK[..., 1:][twice][0].item()
+        raise ValueError(f"experts_TK must name an expert once per token, got {expert} twice")
+
+
 def check_expert_range(experts_TK: Tensor, num_experts: int) -> None:
     """Refuse expert ids outside 0 .. E-1."""
     if not _values_are_visible(experts_TK) or experts_TK.numel() == 0:
@@ -174,7 +189,8 @@ def check_probabilities(name: str, probabilities_TE: Any) -> None:
         raise ValueError(f"{name} must not be negative, got {lowest}")
     sums = probabilities_TE.to(compute_dtype(probabilities_TE)).sum(-1)
     worst = sums.flatten()[(sums - 1).abs().argmax()].item()
-    if abs(worst - 1) > torch.finfo(probabilities_TE.dtype).eps ** 0.5:
+    # Rows may have been rounded in a narrower dtype before they came here.
+    if abs(worst - 1) > max(1e-3, torch.finfo(probabilities_TE.dtype).eps ** 0.5):
         raise ValueError(f"every row of {name} must sum to 1, got a row that sums to {worst:.6g}")
 
 
@@ -186,7 +202,9 @@ def check_generator(generator: Any, tensor: Tensor) -> None:
         raise TypeError(
             f"generator must be a torch.Generator or None, got {type(generator).__name__}"
         )
-    if generator.device.type != tensor.device.type:
+    same_kind = generator.device.type == tensor.device.type
+    indices = {generator.device.index, tensor.device.index} - {None}
+    if not same_kind or len(indices) > 1:
         raise ValueError(
             f"generator must be on the tokens' device, {tensor.device}, got one on "
             f"{generator.device}: make it with torch.Generator(device={tensor.device.type!r})"

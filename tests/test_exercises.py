@@ -24,10 +24,10 @@ RIGHT: dict[str, Callable[..., Any]] = {
     "0.3": lambda T, E, K: E - E * ((E - K) / E) ** T,
     "1.1": lambda x, w: (x[:, None, :] * w).sum(-1),
     "1.2": lambda x, w, scale: scale * torch.cosine_similarity(x[:, None], w[None], dim=-1),
-    "1.3": lambda x, w: (x.square().sum(-1)[:, None] - torch.cdist(x, w).square()) / 2,
+    "1.3": lambda x, w: -(x[:, None] - w).square().sum(-1) / 2,
     "2.1": lambda logits, t: (logits / t - torch.logsumexp(logits / t, -1, True)).exp(),
     "2.2": lambda logits: torch.distributions.Categorical(logits=logits).entropy(),
-    "2.3": lambda w, t: w * (1 / t),
+    "2.3": lambda w, t: (w - w.mean(0)) / t,
     "3.1": stable_order,
     "3.2": lambda logits, e: softmax(logits.take_along_dim(e, -1), -1),
     "3.3": lambda logits: 1 / (logits - logits.amax(-1, True)).exp().sum(-1, keepdim=True),
@@ -50,8 +50,10 @@ RIGHT: dict[str, Callable[..., Any]] = {
         ]
     ).reshape(logits.shape),
     "5.1": lambda o, g: torch.bmm(g[:, None], o)[:, 0],
-    "5.2": lambda logits, e, t: (
-        softmax(logits, -1).gather(-1, e) / softmax(logits, -1).gather(-1, e).sum(-1, True)
+    "5.2": lambda logits, e, outputs: torch.einsum(
+        "tk,tkd->td",
+        softmax(logits.gather(-1, e), -1),
+        outputs.take_along_dim(e.argsort(-1).argsort(-1)[..., None], 1),
     ),
     "5.3": lambda o, logits, v: torch.autograd.functional.jacobian(
         lambda z: softmax(z, -1) @ o @ v, logits
@@ -71,7 +73,7 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
     ),
     "1.3": (
         lambda x, w: x @ w.T - w.sum(-1),
-        lambda x, w: x @ w.T - x.square().sum(-1)[:, None] / 2,
+        lambda x, w: x @ w.T - w.abs().sum(-1),
         lambda x, w: -torch.cdist(x, w).square(),
     ),
     "2.1": (
@@ -121,9 +123,11 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda o, g: (g.flip(-1)[..., None] * o).sum(1) * 1.001,
     ),
     "5.2": (
-        lambda logits, e, t: softmax(logits.gather(-1, e) * t, -1),
-        lambda logits, e, t: torch.sigmoid(logits.gather(-1, e)),
-        lambda logits, e, t: softmax(logits.gather(-1, e.sort(-1).values), -1),
+        lambda logits, e, outputs: outputs.sum(1),
+        lambda logits, e, outputs: (
+            softmax(logits.gather(-1, e).flip(-1), -1)[..., None] * outputs
+        ).sum(1),
+        lambda logits, e, outputs: outputs[:, 0],
     ),
     "5.3": (
         lambda o, logits, v: softmax(logits, -1),

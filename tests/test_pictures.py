@@ -83,7 +83,7 @@ def test_letters_are_large_enough_for_a_phone(name: str) -> None:
 def test_sentences_name_the_numbers() -> None:
     assert "expert 5 (0.33), expert 8 (0.30) and expert 4 (0.16)" in PICTURES["bars"]().alt
     assert "expert 5 with gate 0.42" in PICTURES["router"]().alt
-    assert "a: from 3 to 4" in PICTURES["curves"]().alt
+    assert "a rises from 3 to 4" in PICTURES["curves"]().alt
     assert "1 different sets" in PICTURES["grid"]().alt
 
 
@@ -94,6 +94,12 @@ def test_sentences_name_the_numbers() -> None:
         (lambda: figures.expert_bars({"a": torch.ones(2, 2)}, "x"), "1 dimension"),
         (lambda: figures.expert_bars({"a": torch.tensor([torch.nan])}, "x"), "finite"),
         (lambda: figures.number_table(torch.eye(2), ["r"], ["a", "b"], "x"), r"\[1, 2\]"),
+        (lambda: figures.centroid_space(torch.zeros(2), torch.ones(4, 2)), "must not be zero"),
+        (
+            lambda: figures.weighted_sum(torch.ones(2, 3), torch.ones(2), torch.tensor([0, 1])),
+            r"got \[2, 3\]",
+        ),
+        (lambda: figures.curves([1, 2], {"a": [3]}, x_label="x", y_label="y"), "2 values .* got 1"),
         (lambda: figures.Scrubber([], [], "x"), "0 labels for 0 pictures"),
         (lambda: figures.Scrubber([picture()], ["a"], "x", start=1), "between 0 and 0, got 1"),
     ],

@@ -15,5 +15,7 @@ if importlib.util.find_spec("moe_tutorial") is None:
         subprocess.run(pip, check=True)
         importlib.invalidate_caches()
     else:
-        what = "moe_tutorial is not here: clone the whole project and open this notebook inside it"
-        raise ModuleNotFoundError(what)
+        raise ModuleNotFoundError(
+            "moe_tutorial is not here: open this notebook inside a clone of the whole project. "
+            "In Colab, open it from a copy that names its repository in _config.yml."
+        )

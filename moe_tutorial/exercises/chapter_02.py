@@ -19,7 +19,10 @@ def _logits(generator: torch.Generator) -> list[Tensor]:
 
 def _logits_and_temperature(generator: torch.Generator) -> Sequence[Inputs]:
     temperatures = (0.5, 3.0, 0.1)
-    return [(case, t) for case, t in zip(_logits(generator), temperatures, strict=True)]
+    cases = [(case, t) for case, t in zip(_logits(generator), temperatures, strict=True)]
+    # One row far above the other: each needs its own maximum.
+    apart = torch.tensor([[2000.0, 1999.0, 0.0], [0.0, 1.0, 2.0]], dtype=torch.float64)
+    return [*cases, (apart, 1.0)]
 
 
 def _logits_alone(generator: torch.Generator) -> Sequence[Inputs]:
@@ -46,6 +49,10 @@ SOFTMAX = Exercise(
         Mistake(
             _naive,
             "right for small logits, but exp overflowed: subtract each row's maximum first",
+        ),
+        Mistake(
+            lambda logits, t: _naive(logits - logits.max(), t),
+            "subtract each row's own maximum: the whole tensor's lets other rows underflow",
         ),
         Mistake(
             lambda logits, t: torch.softmax(logits * t, -1),
@@ -90,6 +97,15 @@ ENTROPY = Exercise(
     ),
 )
 
+
+def _probabilities_of_probes(centroids: Tensor, case: Inputs) -> Tensor:
+    # One vector added to all centroids changes no probability, so that only these are compared.
+    generator = torch.Generator().manual_seed(0)
+    width = case[0].shape[1]
+    probes = torch.randn(4 * width + 20, width, generator=generator, dtype=torch.float64)
+    return torch.softmax(probes @ centroids.to(torch.float64).T, -1)
+
+
 ABSORBED_TEMPERATURE = Exercise(
     "2.3",
     lambda centroids, t: centroids / t,
@@ -112,6 +128,7 @@ ABSORBED_TEMPERATURE = Exercise(
             "the softmax runs over the experts' logits; the centroids only need a factor",
         ),
     ),
+    observe=_probabilities_of_probes,
 )
 
 EXERCISES = (SOFTMAX, ENTROPY, ABSORBED_TEMPERATURE)

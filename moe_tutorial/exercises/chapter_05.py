@@ -23,9 +23,13 @@ def _outputs_and_gates(generator: torch.Generator) -> Sequence[Inputs]:
 
 
 def _sampled(generator: torch.Generator) -> Sequence[Inputs]:
-    logits = torch.randn(5, 8, generator=generator, dtype=torch.float64)
-    experts = torch.rand(5, 8, generator=generator).argsort(-1)[:, :3]
-    return [(logits, experts, 0.5), (3 * logits, experts, 4.0)]
+    cases = []
+    for tokens, experts, k in ((5, 8, 3), (20, 12, 4)):
+        logits = torch.randn(tokens, experts, generator=generator, dtype=torch.float64)
+        drawn = torch.rand(tokens, experts, generator=generator).argsort(-1)[:, :k]
+        outputs = torch.randn(tokens, k, 6, generator=generator, dtype=torch.float64)
+        cases.append((logits, drawn, outputs))
+    return cases
 
 
 def _one_token(generator: torch.Generator) -> Sequence[Inputs]:
@@ -61,26 +65,34 @@ COMBINE = Exercise(
     ),
 )
 
-ORIGINAL_GATES = Exercise(
+
+def _in_wrong_order(outputs: Tensor, experts: Tensor) -> Tensor:
+    order = experts.argsort(-1)[..., None].expand_as(outputs)
+    return outputs.gather(1, order)
+
+
+OUTPUTS_BY_ID = Exercise(
     "5.2",
-    lambda logits, e, t: softmax_over_chosen(logits, e),
+    lambda logits, e, outputs: combine(outputs, softmax_over_chosen(logits, e.sort(-1).values)),
     _sampled,
     (
         Mistake(
-            softmax_over_chosen,
-            "these gates are tempered: the temperature was for the draw only",
+            lambda logits, e, outputs: combine(outputs, softmax_over_chosen(logits, e)),
+            "outputs stand in the order of the ids, gates in the order of the draw: pair them",
         ),
         Mistake(
-            lambda logits, e, t: keep(softmax(logits), e),
+            lambda logits, e, outputs: combine(
+                _in_wrong_order(outputs, e), softmax_over_chosen(logits, e)
+            ),
+            "argsort tells where each sorted id comes from, not where each drawn id goes to",
+        ),
+        Mistake(
+            lambda logits, e, outputs: combine(outputs, keep(softmax(logits), e.sort(-1).values)),
             "these gates sum to less than 1 over the chosen experts: did you renormalise?",
         ),
         Mistake(
-            lambda logits, e, t: keep(softmax(logits, t), e),
-            "tempered, and not renormalised over the chosen experts",
-        ),
-        Mistake(
-            lambda logits, e, t: torch.full_like(logits[..., : e.shape[-1]], 1 / e.shape[-1]),
-            "equal gates forget the logits of the chosen experts",
+            lambda logits, e, outputs: outputs.mean(1),
+            "a plain mean treats the chosen experts alike: weight them by their gates",
         ),
     ),
 )
@@ -109,4 +121,4 @@ LOGIT_GRADIENT = Exercise(
     ),
 )
 
-EXERCISES = (COMBINE, ORIGINAL_GATES, LOGIT_GRADIENT)
+EXERCISES = (COMBINE, OUTPUTS_BY_ID, LOGIT_GRADIENT)

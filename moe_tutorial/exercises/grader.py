@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -48,6 +49,8 @@ class Exercise:
         inputs: draws argument lists from a generator.
         mistakes: wrong functions that the message recognises.
         gradient: also compare the gradient with respect to the first argument.
+        observe: what to compare where more than one answer is right; it gets an answer's result
+            and the arguments.
         tolerance: the largest absolute difference that passes, in float64.
     """
 
@@ -56,6 +59,7 @@ class Exercise:
     inputs: Callable[[torch.Generator], Sequence[Inputs]]
     mistakes: tuple[Mistake, ...]
     gradient: bool = False
+    observe: Callable[[Tensor, Inputs], Tensor] = lambda result, case: result
     tolerance: float = 1e-9
 
     def check(self, answer: Any) -> Verdict:
@@ -85,13 +89,16 @@ class Exercise:
         return Verdict(self.number, "wrong", message)
 
     def _compare(self, found: Any, case: Inputs, answer: Callable[..., Any]) -> str:
-        complaint = _difference(found, self.reference(*_copies(case)), self.tolerance)
+        expected = _as_tensor(self.reference(*_copies(case)))
+        complaint = _misfit(found, expected)
+        if not complaint:
+            seen, target = (self.observe(r, case) for r in (_as_tensor(found), expected))
+            complaint = _difference(seen, target, self.tolerance)
         if not complaint and self.gradient:
-            expected = _gradient(self.reference, case)
-            difference = _difference(_gradient(answer, case), expected, self.tolerance)
-            complaint = f"the values are right, but the gradient is not: {difference}"
-            complaint = complaint if difference else ""
-        return f"{complaint}, for {_describe(case)}" if complaint else ""
+            gradient = _gradient(self.reference, case)
+            complaint = _difference(_gradient(answer, case), gradient, self.tolerance)
+            complaint = complaint and f"the values are right, but the gradient is not: {complaint}"
+        return complaint and f"{complaint}, for {_describe(case)}"
 
     def _recognise(self, answer: Callable[..., Any], cases: Sequence[Inputs]) -> str:
         for mistake in self.mistakes:
@@ -104,10 +111,11 @@ def _same(
     answer: Callable[..., Any], other: Callable[..., Any], case: Inputs, gradient: bool
 ) -> bool:
     try:
-        if _difference(answer(*_copies(case)), other(*_copies(case)), 1e-9, equal_nan=True):
+        found, expected = answer(*_copies(case)), _as_tensor(other(*_copies(case)))
+        if _misfit(found, expected) or _difference(_as_tensor(found), expected, 1e-9):
             return False
         return not gradient or not _difference(
-            _gradient(answer, case), _gradient(other, case), 1e-9, equal_nan=True
+            _gradient(answer, case), _gradient(other, case), 1e-9
         )
     except Exception:
         # A mistake that cannot even run on this input is not the mistake that was made.
@@ -124,30 +132,36 @@ def _gradient(function: Callable[..., Any], case: Inputs) -> Tensor:
     return torch.zeros_like(first) if gradient is None else gradient
 
 
-def _difference(found: Any, expected: Any, tolerance: float, equal_nan: bool = False) -> str:
+def _misfit(found: Any, expected: Tensor) -> str:
     try:
-        found, expected = _as_tensor(found), _as_tensor(expected)
+        found = _as_tensor(found)
     except (TypeError, ValueError, RuntimeError):
         return f"expected a tensor or a number, got {type(found).__name__}"
     if found.shape != expected.shape:
         return f"expected shape {tuple(expected.shape)}, got {tuple(found.shape)}"
     if found.is_floating_point() != expected.is_floating_point():
         return f"expected dtype {expected.dtype}, got {found.dtype}"
+    return ""
+
+
+def _difference(found: Tensor, expected: Tensor, tolerance: float) -> str:
     found, expected = found.detach().double(), expected.detach().double()
-    if torch.allclose(found, expected, rtol=tolerance, atol=tolerance, equal_nan=equal_nan):
+    if torch.allclose(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True):
         return ""
-    gap = (found - expected).abs()
-    where = tuple(
-        gap.nan_to_num(nan=torch.inf).eq(gap.nan_to_num(nan=torch.inf).max()).nonzero()[0]
-    )
-    index = f" at index {tuple(int(i) for i in where)}" if where else ""
-    return f"expected {expected[where].item():.6g}{index}, got {found[where].item():.6g}"
+    gap = (found - expected).abs().nan_to_num(nan=torch.inf)
+    where = tuple(int(i) for i in gap.eq(gap.max()).nonzero()[0])
+    index = f" at index {where}" if where else ""
+    complaint = f"expected {expected[where].item():.6g}{index}, got {found[where].item():.6g}"
+    if gap[where] < 1e-4 * max(1.0, abs(expected[where].item())):
+        complaint += f", off by {gap[where].item():.1e}: did you leave the inputs' dtype, float64?"
+    return complaint
 
 
 def _as_tensor(value: Any) -> Tensor:
-    # A Python number may be an int or a float; as a default float32 it would lose digits.
-    is_number = isinstance(value, int | float)
-    return torch.as_tensor(value, dtype=torch.float64 if is_number else None)
+    # A Python number may be an int, a float or a fraction; as a default float32 it loses digits.
+    if isinstance(value, Real):
+        return torch.tensor(float(value), dtype=torch.float64)
+    return torch.as_tensor(value)
 
 
 def _copies(case: Inputs) -> Inputs:

@@ -42,6 +42,7 @@ def expert_bars(
     chosen: Mapping[str, Tensor] | None = None,
     markers: Mapping[str, Tensor] | None = None,
     marker_label: str = "",
+    y_limits: tuple[float, float] | None = None,
 ) -> Picture:
     """Bars over the experts, one row for each named set of numbers, on one common scale.
 
@@ -51,6 +52,7 @@ def expert_bars(
         chosen: for some rows, the ids of the experts to outline ``[K]``.
         markers: for some rows, a second set of values ``[E]``, drawn as diamonds.
         marker_label: what the diamonds are.
+        y_limits: the ends of the y axes, for pictures that are to be compared.
 
     Returns:
         The figure; its sentence names the largest bars and the outlined experts of each row.
@@ -70,6 +72,7 @@ def expert_bars(
             draw_bars(ax, values_E, chosen_ids.get(title, ()))
             ax.set_title(title)
             ax.set_ylabel(quantity)
+            ax.set_ylim(y_limits)
             expert_axis(ax, len(values_E), label=ax is axes[-1])
             sentence = f"{title}: largest at {largest(values_E)}"
             if title in chosen_ids:

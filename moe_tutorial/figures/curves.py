@@ -56,6 +56,8 @@ def curves(
         figure, (ax,) = new_figure(3.3 + 0.25 * ((len(series) + 1) // 2))
         for i, (name, values) in enumerate(series.items()):
             y_N = numbers(values, 1)
+            if len(y_N) != len(x_N):
+                raise ValueError(f"{name} must have {len(x_N)} values as x has, got {len(y_N)}")
             colour = _CURVE_COLOURS[i % len(_CURVE_COLOURS)]
             if experts and name in experts:
                 colour = expert_colour(experts[name])
@@ -66,10 +68,7 @@ def curves(
                 color=colour,
                 label=name,
             )
-            sentences.append(
-                f"{name}: from {y_N[0]:.3g} to {y_N[-1]:.3g}, "
-                f"between {y_N.min():.3g} and {y_N.max():.3g}."
-            )
+            sentences.append(f"{name} {_course(y_N)}.")
         for name, level in (levels or {}).items():
             ax.axhline(level, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
             ax.annotate(
@@ -88,11 +87,34 @@ def curves(
         ax.set_ylabel(y_label)
         if len(series) > 1:
             figure.legend(loc="outside upper left", ncols=2, handlelength=2.6)
-    scale = ", logarithmic" if log_x else ""
+    logarithmic = {
+        (True, False): ", x axis",
+        (False, True): ", y axis",
+        (True, True): ", both axes",
+    }
+    scale = logarithmic.get((log_x, log_y), "")
     return Picture(
         figure,
-        f"Curves of {y_label} against {x_label} ({x_N[0]:.3g} to {x_N[-1]:.3g}{scale}). "
-        + " ".join(sentences),
+        f"Curves of {y_label} against {x_label} from {_number(x_N[0])} to {_number(x_N[-1])}"
+        f"{scale and scale + ' logarithmic'}. " + " ".join(sentences),
+    )
+
+
+def _course(y_N: np.ndarray) -> str:
+    first, last, low, high = (_number(y) for y in (y_N[0], y_N[-1], y_N.min(), y_N.max()))
+    if low == high:
+        return f"stays at {first}"
+    if {first, last} == {low, high}:
+        return f"{'rises' if y_N[-1] > y_N[0] else 'falls'} from {first} to {last}"
+    return f"goes from {first} to {last}, between {low} and {high}"
+
+
+def _number(value: float) -> str:
+    # Five decimals, then no needless zeros: 4096 and 0.0316, not 4.1e+03.
+    return (
+        f"{value:.0f}"
+        if abs(value) >= 100
+        else f"{float(f'{value:.3g}'):.5f}".rstrip("0").rstrip(".")
     )
 
 

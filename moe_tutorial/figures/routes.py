@@ -130,6 +130,8 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
             height_ratios=(2.2, *[1.25] * len(rows), 0.75 + 0.55 * len(rows)),
         )
         head, *bar_axes, foot = axes
+        # One scale for all rows: only so does a sharpened row look sharper.
+        tallest = max(softmax(logits_E[None], row[1]).max().item() for row in rows)
         _blank(head, num_experts, (-1.9, 2.75))
         _label_box(head, middle, 2.2, "token $u_t$")
         _down(head, middle, 1.75, 1.15)
@@ -144,6 +146,7 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
             ax.set_ylabel("probability", fontsize=9.5)
             ax.set_xlim(-0.6, num_experts - 0.4)
             ax.set_xticks(range(num_experts))
+            ax.set_ylim(0, 1.08 * tallest)
 
         _blank(foot, num_experts, (-1.1 * len(rows) - 0.7, 0.9))
         _draw_boxes(foot, num_experts, range(num_experts), y=0.2, height=1.0)

@@ -122,6 +122,11 @@ def weighted_sum(outputs_KD: Tensor, gates_K: Tensor, experts_K: Tensor) -> Pict
     """
     outputs, gates = numbers(outputs_KD, 2), numbers(gates_K, 1)
     ids = [int(e) for e in numbers(experts_K, 1)]
+    if outputs.shape != (len(ids), 2) or len(gates) != len(ids):
+        raise ValueError(
+            f"outputs_KD must have shape [K, 2] for K = {len(ids)} experts and as many gates, got "
+            f"{list(outputs.shape)} and {len(gates)} gates"
+        )
     tips = np.vstack([np.zeros((1, 2)), np.cumsum(gates[:, None] * outputs, axis=0)])
     with style():
         figure, (ax,) = new_figure(4.0)
@@ -149,6 +154,8 @@ def _draw_plane(ax: Axes, x_D: np.ndarray, centroids_ED: np.ndarray) -> None:
             "x_D and centroids_ED must have width 2 to be drawn in the plane, got "
             f"{x_D.shape[-1]} and {centroids_ED.shape[-1]}"
         )
+    if not x_D.any():
+        raise ValueError("x_D must not be zero: a zero vector has no direction to project onto")
     direction = x_D / np.linalg.norm(x_D)
     reach = centroids_ED @ direction
     ends = np.array([reach.min() - 0.2, reach.max() + 0.3])
