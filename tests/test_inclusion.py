@@ -192,3 +192,17 @@ def test_enumeration_refuses_what_would_take_too_long() -> None:
     message = r"k = 8 of 64 experts have \d+ ordered draws, more than 1000000: use inclusion_prob"
     with pytest.raises(ValueError, match=message):
         inclusion_probabilities_by_enumeration(normal(1, 64), 8)
+
+
+def test_tiny_probabilities_keep_their_digits() -> None:
+    logits_TE = torch.tensor([[0.0, -60.0, -80.0], [5.0, -150.0, -240.0]], dtype=torch.float64)
+    expected = logits_TE.softmax(-1)
+    assert torch.allclose(inclusion_probabilities(logits_TE, 1), expected, rtol=1e-12, atol=0)
+
+
+def test_many_tokens_at_once_are_each_token_alone() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits_TE = 5 * torch.randn(700, 12, generator=generator, dtype=torch.float64)
+    together = inclusion_probabilities(logits_TE, 3)
+    alone = torch.cat([inclusion_probabilities(row[None], 3) for row in logits_TE[::70]])
+    assert torch.allclose(together[::70], alone, rtol=0, atol=1e-13)

@@ -297,3 +297,10 @@ def test_router_refuses_bad_configurations(
 def test_router_refuses_tokens_of_another_width() -> None:
     with pytest.raises(ValueError, match="x_TD and centroids_ED must have the same width D, got 7"):
         router_of()(normal(2, 7))
+
+
+def test_a_generator_makes_the_centroids_repeatable() -> None:
+    first, second = (Router(4, 6, 2), Router(4, 6, 2))
+    for router in (first, second):
+        router.reset_parameters(torch.Generator().manual_seed(5))
+    assert torch.equal(first.centroids_ED, second.centroids_ED)

@@ -186,3 +186,8 @@ def test_cosine_scores_refuse_a_bad_scale(
 ) -> None:
     with pytest.raises(error, match=message):
         cosine_scores(torch.ones(3, 4), torch.ones(5, 4), scale)
+
+
+def test_a_product_that_overflows_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"product of x_TD and centroids_ED.* got inf at index"):
+        dot_scores(torch.full((1, 2), 1e30), torch.full((3, 2), 1e30))

@@ -155,3 +155,10 @@ def test_gradients(k: int) -> None:
     )
     assert torch.autograd.gradcheck(lambda rows: renormalise(rows, experts_TK), scores_TE)
     assert torch.autograd.gradcheck(lambda rows: keep(rows, experts_TK), scores_TE)
+
+
+@pytest.mark.parametrize("gates", [softmax_over_chosen, keep, renormalise])
+def test_an_expert_named_twice_is_refused(gates: Callable[..., torch.Tensor]) -> None:
+    probabilities_TE = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.8, 0.1]])
+    with pytest.raises(ValueError, match="once per token, got 1 twice"):
+        gates(probabilities_TE, torch.tensor([[0, 1], [1, 1]]))
