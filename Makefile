@@ -84,6 +84,7 @@ book: .venv/ready node_modules/ready
 
 notebooks: .venv/ready
 	@$(BIN)/python tools/execute_notebooks.py
+	@$(BIN)/python tools/draw_routing.py
 
 serve:
 	@test -e $(BOOK)/index.html || { echo 'There is no book yet: run make book first.' >&2; exit 1; }

@@ -21,4 +21,4 @@ def picture() -> Picture:
 
 if __name__ == "__main__":
     PATH.write_text(picture().svg, encoding="utf-8")
-    print(picture().alt)
+    print(f"{PATH.name}: {picture().alt}")

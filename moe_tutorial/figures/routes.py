@@ -166,7 +166,7 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
     return Picture(
         figure,
         f"A token enters a router that gives {num_experts} experts a logit each, drawn as a shaded "
-        f"strip, darkest at expert {int(logits.argmax())}. Rows of bars below show probabilities "
+        f"strip, strongest at expert {int(logits.argmax())}. Rows of bars below show probabilities "
         "with the chosen experts outlined, and their gates. " + " ".join(sentences),
     )
 
