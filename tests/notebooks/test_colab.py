@@ -93,4 +93,4 @@ def test_without_an_address_the_set_up_cell_says_what_to_do(empty: Path) -> None
     )
     assert run.returncode == 1
     assert "ModuleNotFoundError" in run.stderr
-    assert "clone the whole project" in run.stderr
+    assert "inside a clone of the whole project" in run.stderr
