@@ -1,17 +1,24 @@
 """Mixture-of-Experts routing, one idea a module, in the order in which a token meets them.
 
-``scores`` -> ``probabilities`` -> ``selection`` or ``sampling`` -> ``combination``, and a thin
-``Router`` over them. Names end in the shape of what they hold:
+``scores`` -> ``probabilities`` -> ``selection`` or ``sampling`` -> ``combination``, a thin
+``Router`` over them, and then ``experts``, ``dispatch`` and ``layer``. Names end in the shape of
+what they hold:
 
 - ``T`` tokens (any leading dimensions, such as batch and sequence)
 - ``D`` model width
 - ``E`` experts
 - ``K`` experts chosen for each token
+- ``F`` an expert's hidden width (``H`` = F, or 2F before a SwiGLU)
+- ``R`` rows, the T * K assignments of tokens to experts
 
 so ``logits_TE`` has one row per token and one column per expert.
 """
 
+from moe_tutorial.block import Attention, Block
 from moe_tutorial.combination import combine, scatter_gates
+from moe_tutorial.dispatch import dispatch
+from moe_tutorial.experts import Experts
+from moe_tutorial.layer import FeedForward, MoELayer, MoEOutput
 from moe_tutorial.probabilities import entropy, sigmoid, softmax
 from moe_tutorial.router import Router, Routing
 from moe_tutorial.sampling import (
@@ -27,10 +34,17 @@ from moe_tutorial.selection import keep, renormalise, softmax_over_chosen, top_k
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attention",
+    "Block",
+    "Experts",
+    "FeedForward",
+    "MoELayer",
+    "MoEOutput",
     "Router",
     "Routing",
     "combine",
     "cosine_scores",
+    "dispatch",
     "dot_scores",
     "entropy",
     "gumbel_top_k",

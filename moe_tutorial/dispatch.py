@@ -1,0 +1,410 @@
+"""Dispatch: every token to its experts and back, in few and large matrix products.
+
+Sort the assignments by expert, run each expert on one contiguous block, undo the sort, and sum
+the K rows of each token in a fixed order.                                          Chapter 07.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from moe_tutorial.experts import Activation, activate
+from moe_tutorial.validation import (
+    check_choice,
+    check_distinct,
+    check_expert_range,
+    check_finite,
+    check_floating,
+    check_same_device,
+    compute_dtype,
+)
+
+Method = Literal["loop", "grouped"]
+
+
+class _Assignments(NamedTuple):
+    """The T * K pairs (token, expert), sorted by expert: R rows."""
+
+    order_R: Tensor  # which of the T * K assignments stands in this row
+    token_R: Tensor  # whose token it is
+    slot_TK: Tensor  # in which row a token's k-th assignment stands
+    ends_E: Tensor  # where each expert's block of rows ends, int32
+
+
+def dispatch(
+    x_TD: Tensor,
+    experts_TK: Tensor,
+    gates_TK: Tensor,
+    in_EDH: Tensor,
+    out_EFD: Tensor,
+    activation: Activation,
+    in_bias_EH: Tensor | None = None,
+    out_bias_ED: Tensor | None = None,
+    *,
+    method: Method | None = None,
+) -> Tensor:
+    r"""Run each token's chosen experts and add up their outputs, weighted by the gates.
+
+    .. math:: y_t = \sum_{i=1}^{K} g_{ti} \, f_{e_{ti}}(u_t), \qquad
+              f_e(u) = \operatorname{act}(u W^{in}_e + b^{in}_e) \, W^{out}_e + b^{out}_e
+
+    Two methods give the same sums. ``"loop"`` takes one expert after another and never holds more
+    than one expert's rows of outputs; it works everywhere. ``"grouped"`` calls
+    ``torch.nn.functional.grouped_mm`` (torch 2.10 and newer), which has no loop in Python and, on
+    a GPU, no wait for the number of rows; it has no float64 and no biases here.
+
+    :func:`chosen_method` picks one. Each adds a token's K rows in one fixed order and without
+    atomic operations, so two runs give the same bits. Sums run in float32 at least. Under
+    ``torch.compile`` the call is left out of the graph, which leaves one graph before it and one
+    after it.
+
+    Args:
+        x_TD: tokens, ``[T, D]`` with any leading dimensions.
+        experts_TK: int64 ids of the chosen experts, ``[T, K]``, no id twice in a row.
+        gates_TK: ``[T, K]``.
+        in_EDH: first weights, ``[E, D, H]``, H = F for GELU and 2F for SwiGLU.
+        out_EFD: second weights, ``[E, F, D]``.
+        activation: ``"gelu"`` or ``"swiglu"``.
+        in_bias_EH: ``[E, H]`` or None.
+        out_bias_ED: ``[E, D]`` or None.
+        method: ``"loop"``, ``"grouped"``, or None for the rule.
+
+    Returns:
+        y_TD: shape and dtype of ``x_TD``; under autocast, in its dtype.
+
+    Raises:
+        TypeError: a tensor of the wrong dtype.
+        ValueError: shapes that do not fit, ids out of range or named twice, gates that are not
+            finite, two devices, or a method that cannot serve this call.
+    """
+    result: Tensor = _dispatch(
+        x_TD, experts_TK, gates_TK, in_EDH, out_EFD, activation, in_bias_EH, out_bias_ED, method
+    )
+    return result
+
+
+def chosen_method(
+    x_TD: Tensor, experts_TK: Tensor, in_EDH: Tensor, out_EFD: Tensor, bias: Tensor | None
+) -> Method:
+    """The rule: grouped on a GPU that has a kernel for it, and on a CPU for small blocks.
+
+    On a CPU both do the same products one after another. A loop in Python costs some microseconds
+    for each expert, which matters while blocks have fewer than 128 rows; above, what matters is
+    memory, of which the loop needs less.
+    """
+    if not _can_group(x_TD, in_EDH, out_EFD, bias):
+        return "loop"
+    if x_TD.device.type == "cuda":
+        has_kernel = torch.cuda.get_device_capability(x_TD.device)[0] in (9, 10)
+        return "grouped" if has_kernel and x_TD.dtype == torch.bfloat16 else "loop"
+    return "grouped" if experts_TK.numel() < 128 * len(in_EDH) else "loop"
+
+
+def _can_group(x_TD: Tensor, in_EDH: Tensor, out_EFD: Tensor, bias: Tensor | None) -> bool:
+    widths = (*in_EDH.shape[1:], *out_EFD.shape[1:])
+    return (
+        hasattr(torch.nn.functional, "grouped_mm")
+        and bias is None
+        and x_TD.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and all(width * x_TD.element_size() % 16 == 0 for width in widths)
+    )
+
+
+def _autocast_device(x_TD: Tensor) -> str:
+    return "cpu" if x_TD.is_meta else x_TD.device.type
+
+
+# Left out of a compiled graph as a whole: the loop asks for the number of rows, and grouped_mm in
+# float32 has no compiled form.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _dispatch(
+    x_TD: Tensor,
+    experts_TK: Tensor,
+    gates_TK: Tensor,
+    in_EDH: Tensor,
+    out_EFD: Tensor,
+    activation: Activation,
+    in_bias_EH: Tensor | None,
+    out_bias_ED: Tensor | None,
+    method: Method | None,
+) -> Tensor:
+    _check(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, activation, in_bias_EH, out_bias_ED)
+    flat_TD, flat_experts_TK = x_TD.flatten(0, -2), experts_TK.flatten(0, -2)
+    flat_gates_TK = gates_TK.flatten(0, -2).to(compute_dtype(x_TD))
+    dtype = x_TD.dtype
+    if torch.is_autocast_enabled(x_TD.device.type):
+        dtype = torch.get_autocast_dtype(x_TD.device.type)
+    flat_TD, in_EDH, out_EFD = flat_TD.to(dtype), in_EDH.to(dtype), out_EFD.to(dtype)
+    if in_bias_EH is not None and out_bias_ED is not None:
+        in_bias_EH, out_bias_ED = in_bias_EH.to(dtype), out_bias_ED.to(dtype)
+    if method is None:
+        method = chosen_method(flat_TD, flat_experts_TK, in_EDH, out_EFD, in_bias_EH)
+    elif method == "grouped" and not _can_group(flat_TD, in_EDH, out_EFD, in_bias_EH):
+        raise ValueError(
+            "method='grouped' needs torch.nn.functional.grouped_mm, no biases, and float32, "
+            f"bfloat16 or float16 rows of a multiple of 16 bytes, got {flat_TD.dtype} with widths "
+            f"{tuple(in_EDH.shape[1:])} and {tuple(out_EFD.shape[1:])}"
+        )
+    with torch.autocast(_autocast_device(x_TD), enabled=False):
+        function = _Loop if method == "loop" else _Grouped
+        y_TD: Tensor = function.apply(  # type: ignore[no-untyped-call]
+            flat_TD,
+            flat_gates_TK,
+            flat_experts_TK,
+            activation,
+            in_EDH,
+            out_EFD,
+            in_bias_EH,
+            out_bias_ED,
+        )
+    return y_TD.reshape(x_TD.shape)
+
+
+def _sort(experts_TK: Tensor, num_experts: int) -> _Assignments:
+    sorted_R, order_R = experts_TK.flatten().sort(stable=True)
+    slot_R = torch.empty_like(order_R)
+    slot_R[order_R] = torch.arange(len(order_R), device=order_R.device)
+    # searchsorted needs no answer from the device, which bincount would wait for.
+    ids_E = torch.arange(num_experts, device=order_R.device)
+    return _Assignments(
+        order_R,
+        order_R // experts_TK.shape[1],
+        slot_R.view_as(experts_TK),
+        torch.searchsorted(sorted_R, ids_E, right=True, out_int32=True),
+    )
+
+
+def _activate_backward(hidden_RH: Tensor, grad_RF: Tensor, activation: Activation) -> Tensor:
+    if activation == "gelu":
+        return torch.ops.aten.gelu_backward(grad_RF, hidden_RH)  # type: ignore[no-any-return]
+    gate_RF, up_RF = hidden_RH.chunk(2, dim=-1)
+    grad_RH = torch.empty_like(hidden_RH)
+    grad_gate_RF, grad_up_RF = grad_RH.chunk(2, dim=-1)
+    torch.mul(grad_RF, torch.nn.functional.silu(gate_RF), out=grad_up_RF)
+    grad_gate_RF.copy_(torch.ops.aten.silu_backward(grad_RF * up_RF, gate_RF))
+    return grad_RH
+
+
+class _Loop(torch.autograd.Function):
+    """One expert after another; every weight gradient is written where it belongs.
+
+    Under plain autograd, indexing ``in_EDH[e]`` would add a gradient of the size of all experts
+    for each expert.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_TD: Tensor,
+        gates_TK: Tensor,
+        experts_TK: Tensor,
+        activation: Activation,
+        in_EDH: Tensor,
+        out_EFD: Tensor,
+        in_bias_EH: Tensor | None,
+        out_bias_ED: Tensor | None,
+    ) -> Tensor:
+        rows = _sort(experts_TK, len(in_EDH))
+        ends = rows.ends_E.tolist()
+        gates_R1 = gates_TK.flatten()[rows.order_R, None]
+        needs_hidden = any(ctx.needs_input_grad)
+        most = max(end - begin for begin, end in zip([0, *ends], ends, strict=False))
+        hidden_RH = x_TD.new_empty(len(rows.order_R) if needs_hidden else most, in_EDH.shape[2])
+        # Blocks of memory that all experts share: fresh ones would cost more than the copying.
+        tokens_RD, outputs_RD = x_TD.new_empty(2, most, x_TD.shape[1])
+        y_TD = torch.zeros_like(x_TD, dtype=gates_TK.dtype)
+        begin = 0
+        for e, end in enumerate(ends):
+            if end == begin:
+                continue
+            n = end - begin
+            token_R, u_RD, o_RD = rows.token_R[begin:end], tokens_RD[:n], outputs_RD[:n]
+            h_RH = hidden_RH[begin:end] if needs_hidden else hidden_RH[:n]
+            torch.index_select(x_TD, 0, token_R, out=u_RD)
+            _affine(u_RD, in_EDH[e], in_bias_EH if in_bias_EH is None else in_bias_EH[e], h_RH)
+            a_RF = activate(h_RH, activation)
+            _affine(a_RF, out_EFD[e], out_bias_ED if out_bias_ED is None else out_bias_ED[e], o_RD)
+            # A token chooses an expert once, so no two rows of this sum meet.
+            if o_RD.dtype == y_TD.dtype:
+                y_TD.index_add_(0, token_R, o_RD.mul_(gates_R1[begin:end]))
+            else:
+                y_TD.index_add_(0, token_R, o_RD * gates_R1[begin:end])
+            begin = end
+        ctx.save_for_backward(x_TD, gates_R1, in_EDH, out_EFD, out_bias_ED, hidden_RH, *rows)
+        ctx.activation, ctx.ends, ctx.most = activation, ends, most
+        ctx.has_in_bias = in_bias_EH is not None
+        return y_TD.to(x_TD.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y_TD: Tensor) -> tuple[Tensor | None, ...]:
+        x_TD, gates_R1, in_EDH, out_EFD, out_bias_ED, hidden_RH, *rest = ctx.saved_tensors
+        rows = _Assignments(*rest)
+        grad_x_TD = torch.zeros_like(x_TD, dtype=gates_R1.dtype)
+        grad_gates_R = torch.empty_like(gates_R1[:, 0])
+        grad_in_EDH, grad_out_EFD = torch.empty_like(in_EDH), torch.empty_like(out_EFD)
+        grad_in_bias_EH = x_TD.new_zeros(in_EDH.shape[::2]) if ctx.has_in_bias else None
+        grad_out_bias_ED = torch.zeros_like(out_bias_ED) if out_bias_ED is not None else None
+        tokens_RD, grads_RD = x_TD.new_empty(2, ctx.most, x_TD.shape[1])
+        activated_RF = x_TD.new_empty(ctx.most, out_EFD.shape[1])
+        begin = 0
+        for e, end in enumerate(ctx.ends):
+            n = end - begin
+            if n == 0:
+                grad_in_EDH[e].zero_()
+                grad_out_EFD[e].zero_()
+                continue
+            block = slice(begin, end)
+            token_R, gate_R1, h_RH = rows.token_R[block], gates_R1[block], hidden_RH[block]
+            u_RD, dy_RD, da_RF = tokens_RD[:n], grads_RD[:n], activated_RF[:n]
+            torch.index_select(x_TD, 0, token_R, out=u_RD)
+            torch.index_select(grad_y_TD, 0, token_R, out=dy_RD)
+            a_RF = activate(h_RH, ctx.activation)
+            torch.mm(dy_RD, out_EFD[e].T, out=da_RF)
+            # o . dy = (a W) . dy = a . (dy W^T): the outputs themselves are not needed.
+            grad_gates_R[block] = _row_dots(a_RF, da_RF)
+            if out_bias_ED is not None and grad_out_bias_ED is not None:
+                grad_gates_R[block] += (dy_RD @ out_bias_ED[e]).to(grad_gates_R.dtype)
+                grad_out_bias_ED[e] = gate_R1[:, 0].to(dy_RD.dtype) @ dy_RD
+            gate_R1 = gate_R1.to(a_RF.dtype)
+            torch.mm(a_RF.mul_(gate_R1).T, dy_RD, out=grad_out_EFD[e])
+            dh_RH = _activate_backward(h_RH, da_RF.mul_(gate_R1), ctx.activation)
+            if grad_in_bias_EH is not None:
+                grad_in_bias_EH[e] = dh_RH.sum(0)
+            torch.mm(u_RD.T, dh_RH, out=grad_in_EDH[e])
+            du_RD = torch.mm(dh_RH, in_EDH[e].T, out=dy_RD)
+            grad_x_TD.index_add_(0, token_R, du_RD.to(grad_x_TD.dtype))
+            begin = end
+        return (
+            grad_x_TD.to(x_TD.dtype),
+            grad_gates_R[rows.slot_TK],
+            None,
+            None,
+            grad_in_EDH,
+            grad_out_EFD,
+            grad_in_bias_EH,
+            grad_out_bias_ED,
+        )
+
+
+class _Grouped(torch.autograd.Function):
+    """All experts in one call: gather, grouped product, activation, grouped product, sum of K."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_TD: Tensor,
+        gates_TK: Tensor,
+        experts_TK: Tensor,
+        activation: Activation,
+        in_EDH: Tensor,
+        out_EFD: Tensor,
+        _in_bias: None,
+        _out_bias: None,
+    ) -> Tensor:
+        product = torch.nn.functional.grouped_mm
+        rows = _sort(experts_TK, len(in_EDH))
+        tokens_RD = x_TD.index_select(0, rows.token_R)
+        hidden_RH = product(tokens_RD, in_EDH, offs=rows.ends_E)
+        activated_RF = activate(hidden_RH, activation)
+        outputs_RD = product(activated_RF, out_EFD, offs=rows.ends_E)
+        ctx.save_for_backward(gates_TK, in_EDH, out_EFD, tokens_RD, hidden_RH, activated_RF, *rows)
+        ctx.activation = activation
+        return _sum_of_rows(outputs_RD, rows.slot_TK, gates_TK)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y_TD: Tensor) -> tuple[Tensor | None, ...]:
+        gates_TK, in_EDH, out_EFD, tokens_RD, hidden_RH, activated_RF, *rest = ctx.saved_tensors
+        rows = _Assignments(*rest)
+        product = torch.nn.functional.grouped_mm
+        dy_RD = grad_y_TD.index_select(0, rows.token_R)
+        da_RF = product(dy_RD, out_EFD.mT, offs=rows.ends_E)
+        # o . dy = (a W) . dy = a . (dy W^T): the outputs themselves are not needed.
+        grad_gates_R = _row_dots(activated_RF, da_RF)
+        gates_R1 = gates_TK.flatten()[rows.order_R, None].to(da_RF.dtype)
+        grad_out_EFD = product((activated_RF * gates_R1).mT, dy_RD, offs=rows.ends_E)
+        dh_RH = _activate_backward(hidden_RH, da_RF.mul_(gates_R1), ctx.activation)
+        grad_in_EDH = product(tokens_RD.mT, dh_RH, offs=rows.ends_E)
+        du_RD = product(dh_RH, in_EDH.mT, offs=rows.ends_E)
+        grad_x_TD = _sum_of_rows(du_RD, rows.slot_TK, None)
+        return (
+            grad_x_TD,
+            grad_gates_R[rows.slot_TK],
+            None,
+            None,
+            grad_in_EDH,
+            grad_out_EFD,
+            None,
+            None,
+        )
+
+
+def _row_dots(a_RF: Tensor, b_RF: Tensor) -> Tensor:
+    # A dot product of half-precision rows would round every partial sum.
+    dtype = compute_dtype(a_RF)
+    dots_R: Tensor = torch.linalg.vecdot(a_RF.to(dtype), b_RF.to(dtype))
+    return dots_R
+
+
+def _affine(u_RD: Tensor, weight_DH: Tensor, bias_H: Tensor | None, out: Tensor) -> None:
+    if bias_H is None:
+        torch.mm(u_RD, weight_DH, out=out)
+    else:
+        torch.addmm(bias_H, u_RD, weight_DH, out=out)
+
+
+def _sum_of_rows(rows_RD: Tensor, slot_TK: Tensor, gates_TK: Tensor | None) -> Tensor:
+    # embedding_bag adds the K rows of each token in the order of slot_TK, in one pass over memory.
+    if rows_RD.dtype in (torch.float32, torch.float64):
+        return torch.nn.functional.embedding_bag(
+            slot_TK, rows_RD, mode="sum", per_sample_weights=gates_TK
+        )
+    rows_TKD = rows_RD[slot_TK].to(torch.float32)
+    if gates_TK is not None:
+        rows_TKD = rows_TKD * gates_TK[..., None]
+    return rows_TKD.sum(1).to(rows_RD.dtype)
+
+
+def _check(
+    x_TD: Tensor,
+    experts_TK: Tensor,
+    gates_TK: Tensor,
+    in_EDH: Tensor,
+    out_EFD: Tensor,
+    activation: Activation,
+    in_bias_EH: Tensor | None,
+    out_bias_ED: Tensor | None,
+) -> None:
+    check_choice("activation", activation, ("gelu", "swiglu"))
+    check_floating("x_TD", x_TD)
+    check_floating("gates_TK", gates_TK)
+    check_floating("in_EDH", in_EDH, rank=3)
+    check_floating("out_EFD", out_EFD, rank=3)
+    if not isinstance(experts_TK, Tensor) or experts_TK.dtype != torch.int64:
+        raise TypeError("experts_TK must be a tensor of int64 expert ids")
+    num_experts, hidden_width, model_width = out_EFD.shape
+    width = hidden_width if activation == "gelu" else 2 * hidden_width
+    expected = {
+        "in_EDH": (in_EDH, (num_experts, model_width, width)),
+        "x_TD": (x_TD, (*x_TD.shape[:-1], model_width)),
+        "experts_TK": (experts_TK, (*x_TD.shape[:-1], experts_TK.shape[-1])),
+        "gates_TK": (gates_TK, tuple(experts_TK.shape)),
+        "in_bias_EH": (in_bias_EH, (num_experts, width)),
+        "out_bias_ED": (out_bias_ED, (num_experts, model_width)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(
+                f"{name} must have shape {shape} to fit out_EFD {tuple(out_EFD.shape)} and "
+                f"activation {activation!r}, got {tuple(tensor.shape)}"
+            )
+    if (in_bias_EH is None) != (out_bias_ED is None):
+        raise ValueError("in_bias_EH and out_bias_ED must both be given, or neither")
+    present = {name: tensor for name, (tensor, _) in expected.items() if tensor is not None}
+    check_same_device(**present, out_EFD=out_EFD)
+    check_finite("gates_TK", gates_TK)
+    check_expert_range(experts_TK, num_experts)
+    check_distinct(experts_TK)

@@ -1,0 +1,246 @@
+"""Dispatch against a loop over tokens in float64, forward and every gradient."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from moe_tutorial.dispatch import chosen_method, dispatch
+from moe_tutorial.experts import activate
+
+ACTIVATIONS = ["gelu", "swiglu"]
+# One row of a matrix product may be calculated by another kernel than many rows.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-2}
+
+
+def one_token_at_a_time(
+    x_TD: Tensor,
+    gates_TK: Tensor,
+    in_EDH: Tensor,
+    out_EFD: Tensor,
+    in_bias_EH: Tensor | None = None,
+    out_bias_ED: Tensor | None = None,
+    *,
+    experts_TK: Tensor,
+    activation: str,
+) -> Tensor:
+    """The formula, written for a reader and not for a machine."""
+    y_TD = []
+    for t, u in enumerate(x_TD):
+        y = torch.zeros_like(u)
+        for k, e in enumerate(experts_TK[t].tolist()):
+            hidden = u @ in_EDH[e]
+            if in_bias_EH is not None:
+                hidden = hidden + in_bias_EH[e]
+            output = activate(hidden[None], activation)[0] @ out_EFD[e]  # type: ignore[arg-type]
+            if out_bias_ED is not None:
+                output = output + out_bias_ED[e]
+            y = y + gates_TK[t, k] * output
+        y_TD.append(y)
+    return torch.stack(y_TD) if y_TD else x_TD * 1
+
+
+def problem(
+    T: int,
+    E: int,
+    K: int,
+    *,
+    activation: str = "gelu",
+    bias: bool = False,
+    dtype: torch.dtype = torch.float64,
+    D: int = 16,
+    F: int = 24,
+    seed: int = 0,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Expert ids, the differentiable arguments (tokens, gates, weights) and an output gradient."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    H = F if activation == "gelu" else 2 * F
+    experts_TK = torch.rand(T, E, generator=generator).argsort(-1)[:, :K]
+    arguments = [draw(T, D), draw(T, K), draw(E, D, H) / D**0.5, draw(E, F, D) / F**0.5]
+    if bias:
+        arguments += [draw(E, H), draw(E, D)]
+    return experts_TK, [a.requires_grad_() for a in arguments], draw(T, D)
+
+
+def outputs_and_gradients(
+    experts_TK: Tensor, arguments: list[Tensor], grad_y_TD: Tensor, activation: Any, method: Any
+) -> list[Tensor]:
+    x_TD, gates_TK, *weights = arguments
+    y_TD = dispatch(
+        x_TD, experts_TK, gates_TK, *weights[:2], activation, *weights[2:], method=method
+    )
+    return [y_TD.detach(), *torch.autograd.grad(y_TD, arguments, grad_y_TD)]
+
+
+def expected(
+    experts_TK: Tensor, arguments: list[Tensor], grad_y_TD: Tensor, activation: str
+) -> list[Tensor]:
+    exact = [a.detach().double().requires_grad_() for a in arguments]
+    y_TD = one_token_at_a_time(*exact, experts_TK=experts_TK, activation=activation)
+    gradients = torch.autograd.grad(y_TD, exact, grad_y_TD.double(), allow_unused=True)
+    filled = [
+        torch.zeros_like(a) if g is None else g for a, g in zip(exact, gradients, strict=True)
+    ]
+    return [y_TD.detach(), *filled]
+
+
+def relative_error(found: Tensor, exact: Tensor) -> float:
+    if exact.numel() == 0:
+        return float(found.numel())
+    return ((found.double() - exact).norm() / exact.norm().clamp(min=1e-30)).item()
+
+
+def methods(dtype: torch.dtype, bias: bool) -> list[str]:
+    return ["loop"] if bias or dtype == torch.float64 else ["loop", "grouped"]
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("T", "E", "K"), [(60, 6, 2), (60, 6, 6), (60, 1, 1), (5, 32, 4), (2, 6, 2), (0, 6, 2)]
+)
+def test_outputs_and_every_gradient(
+    T: int, E: int, K: int, activation: str, bias: bool, dtype: torch.dtype
+) -> None:
+    experts_TK, arguments, grad_y_TD = problem(
+        T, E, K, activation=activation, bias=bias, dtype=dtype
+    )
+    exact = expected(experts_TK, arguments, grad_y_TD, activation)
+    for method in methods(dtype, bias):
+        found = outputs_and_gradients(experts_TK, arguments, grad_y_TD, activation, method)
+        for mine, theirs in zip(found, exact, strict=True):
+            assert mine.dtype == dtype
+            assert relative_error(mine, theirs) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("method", ["loop", "grouped"])
+def test_all_tokens_to_one_expert_and_none_to_the_others(method: str) -> None:
+    experts_TK, arguments, grad_y_TD = problem(40, 5, 1, dtype=torch.float32)
+    experts_TK = torch.full_like(experts_TK, 3)
+    found = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", method)
+    exact = expected(experts_TK, arguments, grad_y_TD, "gelu")
+    for mine, theirs in zip(found, exact, strict=True):
+        assert relative_error(mine, theirs) < 2e-6
+    idle = [0, 1, 2, 4]
+    assert found[3][idle].abs().max() == found[4][idle].abs().max() == 0
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_gradcheck(activation: Any, bias: bool) -> None:
+    experts_TK, arguments, _ = problem(5, 4, 2, activation=activation, bias=bias, D=3, F=4)
+
+    def run(x_TD: Tensor, gates_TK: Tensor, *weights: Tensor) -> Tensor:
+        return dispatch(x_TD, experts_TK, gates_TK, *weights[:2], activation, *weights[2:])
+
+    assert torch.autograd.gradcheck(run, arguments)
+
+
+@given(st.integers(0, 30), st.integers(1, 9), st.integers(0, 2**31))
+def test_permuting_experts_or_tokens_permutes_the_result(T: int, E: int, seed: int) -> None:
+    K = 1 + seed % E
+    experts_TK, (x_TD, gates_TK, in_EDH, out_EFD), _ = problem(T, E, K, seed=seed, D=4, F=4)
+    y_TD = dispatch(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, "gelu")
+    generator = torch.Generator().manual_seed(seed)
+    new_id_E, token_T = (
+        torch.randperm(E, generator=generator),
+        torch.randperm(T, generator=generator),
+    )
+    old_id_E = new_id_E.argsort()
+    renamed = dispatch(
+        x_TD, new_id_E[experts_TK], gates_TK, in_EDH[old_id_E], out_EFD[old_id_E], "gelu"
+    )
+    assert torch.allclose(renamed, y_TD, rtol=1e-12, atol=1e-12)
+    shuffled = dispatch(
+        x_TD[token_T], experts_TK[token_T], gates_TK[token_T], in_EDH, out_EFD, "gelu"
+    )
+    assert torch.allclose(shuffled, y_TD[token_T], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["loop", "grouped"])
+def test_two_runs_give_the_same_bits(method: str) -> None:
+    experts_TK, arguments, grad_y_TD = problem(300, 8, 3, dtype=torch.float32, D=64, F=64)
+    first = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", method)
+    second = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", method)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_leading_dimensions_and_strides_do_not_matter() -> None:
+    experts_TK, (x_TD, gates_TK, in_EDH, out_EFD), _ = problem(12, 4, 2)
+    y_TD = dispatch(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, "gelu")
+    batch = dispatch(
+        x_TD.reshape(3, 4, 16), experts_TK.reshape(3, 4, 2), gates_TK.reshape(3, 4, 2),
+        in_EDH.mT.contiguous().mT, out_EFD.mT.contiguous().mT, "gelu",
+    )  # fmt: skip
+    assert torch.allclose(batch.reshape(12, 16), y_TD, rtol=1e-13, atol=1e-13)
+    strided = dispatch(x_TD.T.contiguous().T, experts_TK, gates_TK, in_EDH, out_EFD, "gelu")
+    assert torch.allclose(strided, y_TD, rtol=1e-13, atol=1e-13)
+
+
+def test_without_grouped_mm_the_loop_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    experts_TK, arguments, grad_y_TD = problem(4, 6, 2, dtype=torch.float32)
+    x_TD, _, in_EDH, out_EFD = arguments
+    assert chosen_method(x_TD, experts_TK, in_EDH, out_EFD, None) == "grouped"
+    with_it = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", None)
+    monkeypatch.delattr(torch.nn.functional, "grouped_mm")
+    assert chosen_method(x_TD, experts_TK, in_EDH, out_EFD, None) == "loop"
+    without = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", None)
+    for a, b in zip(with_it, without, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="method='grouped' needs"):
+        outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", "grouped")
+
+
+@pytest.mark.parametrize(
+    ("T", "dtype", "width", "method"),
+    [
+        (64, torch.float32, 16, "grouped"),
+        (4096, torch.float32, 16, "loop"),
+        (64, torch.float64, 16, "loop"),
+        (64, torch.float32, 18, "loop"),
+        (64, torch.bfloat16, 16, "grouped"),
+    ],
+)
+def test_the_rule(T: int, dtype: torch.dtype, width: int, method: str) -> None:
+    experts_TK, (x_TD, _, in_EDH, out_EFD), _ = problem(T, 8, 2, dtype=dtype, D=width, F=16)
+    assert chosen_method(x_TD, experts_TK, in_EDH, out_EFD, None) == method
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x_TD": torch.ones(5, 3)}, ValueError, r"in_EDH must have shape|x_TD must have shape"),
+        ({"x_TD": torch.ones(5, 16, dtype=torch.int64)}, TypeError, "x_TD must have a floating"),
+        ({"gates_TK": torch.ones(5, 3)}, ValueError, r"gates_TK must have shape \(5, 2\)"),
+        ({"gates_TK": torch.full((5, 2), torch.nan)}, ValueError, "gates_TK must be finite"),
+        ({"experts_TK": torch.ones(5, 2)}, TypeError, "experts_TK must be a tensor of int64"),
+        ({"experts_TK": torch.tensor([[0, 9]] * 5)}, ValueError, "from 0 to 5, got 9"),
+        ({"experts_TK": torch.tensor([[4, 4]] * 5)}, ValueError, "got 4 twice"),
+        ({"in_EDH": torch.ones(6, 16, 25)}, ValueError, r"in_EDH must have shape \(6, 16, 24\)"),
+        ({"activation": "relu"}, ValueError, "activation must be one of 'gelu', 'swiglu'"),
+        ({"in_bias_EH": torch.ones(6, 24)}, ValueError, "must both be given, or neither"),
+        ({"out_EFD": torch.ones(6, 24, 16, device="meta")}, ValueError, "out_EFD on meta"),
+    ],
+)
+def test_bad_input_is_refused_by_name(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    experts_TK, (x_TD, gates_TK, in_EDH, out_EFD), _ = problem(5, 6, 2, dtype=torch.float32)
+    arguments: dict[str, Any] = {
+        "x_TD": x_TD,
+        "experts_TK": experts_TK,
+        "gates_TK": gates_TK,
+        "in_EDH": in_EDH,
+        "out_EFD": out_EFD,
+        "activation": "gelu",
+    }
+    with pytest.raises(error, match=message):
+        dispatch(**(arguments | change))
