@@ -49,7 +49,8 @@ class Block(nn.Module):
 
     Args:
         attention: the first half.
-        layer: the second half, a :class:`FeedForward` or a :class:`MoELayer` of the same width.
+        layer: the second half, a :class:`~moe_tutorial.layer.FeedForward` or a
+            :class:`~moe_tutorial.layer.MoELayer` of the same width.
     """
 
     def __init__(self, attention: Attention, layer: FeedForward | MoELayer) -> None:

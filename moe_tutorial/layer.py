@@ -124,7 +124,8 @@ class MoELayer(nn.Module):
             The output and the routing, with the tokens' leading dimensions.
 
         Raises:
-            TypeError, ValueError: as :class:`Router` and :func:`dispatch`.
+            TypeError, ValueError: as :class:`~moe_tutorial.router.Router` and
+                :func:`~moe_tutorial.dispatch.dispatch`.
         """
         routing: Routing = self.router(x_TD, generator)
         u_TD, experts_TK, gates_TK = x_TD, routing.experts_TK, routing.gates_TK

@@ -58,6 +58,11 @@ RIGHT: dict[str, Callable[..., Any]] = {
     "5.3": lambda o, logits, v: torch.autograd.functional.jacobian(
         lambda z: softmax(z, -1) @ o @ v, logits
     ),
+    "6.1": lambda u, w, o: (
+        (torch.nn.functional.silu(u @ w[:, : len(o)]) * (u @ w[:, len(o) :])) @ o
+    ),
+    "6.2": lambda D, F, E, K, shared: D * (3 * (F * K + shared) + E),
+    "6.3": lambda rest, expert, E, K: 1 - (E - K) * expert / (rest + E * expert),
 }
 
 # Plausible wrong answers that the checks do not list, so that a message must come from the numbers.
@@ -133,6 +138,21 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda o, logits, v: softmax(logits, -1),
         lambda o, logits, v: softmax(o @ v, -1),
         lambda o, logits, v: softmax(logits, -1) * (1 - softmax(logits, -1)) * (o @ v),
+    ),
+    "6.1": (
+        lambda u, w, o: torch.nn.functional.gelu((u @ w)[:, : len(o)]) @ o,
+        lambda u, w, o: u @ w,
+        lambda u, w, o: torch.nn.functional.silu(u @ w[:, : len(o)]) + u @ w[:, len(o) :],
+    ),
+    "6.2": (
+        lambda D, F, E, K, shared: 3 * D * (F + shared),
+        lambda D, F, E, K, shared: 3 * F * K + shared,
+        lambda D, F, E, K, shared: 0,
+    ),
+    "6.3": (
+        lambda rest, expert, E, K: rest / expert,
+        lambda rest, expert, E, K: K * expert / (rest + K * expert),
+        lambda rest, expert, E, K: 1.0,
     ),
 }
 

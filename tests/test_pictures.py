@@ -8,7 +8,18 @@ import pytest
 import torch
 from colorspacious import cspace_convert
 
-from moe_tutorial import dot_scores, figures, softmax, top_k
+from moe_tutorial import (
+    Attention,
+    Block,
+    Experts,
+    FeedForward,
+    MoELayer,
+    Router,
+    dot_scores,
+    figures,
+    softmax,
+    top_k,
+)
 from moe_tutorial.example import one_token, twelve_centroids
 from tools.draw_routing import PATH, picture
 
@@ -55,6 +66,11 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
     "curves": lambda: figures.curves([1, 2], {"a": [3, 4]}, x_label="x", y_label="y"),
     "table": lambda: figures.number_table(torch.eye(2), ["r", "s"], ["a", "b"], "identity"),
     "boxes": lambda: figures.dense_and_sparse(12, [5, 8], "dense", "sparse"),
+    "block": lambda: figures.block_diagram(
+        Block(Attention(8, 2), MoELayer(Router(8, 4, 2), Experts(4, 8, 16)))
+    ),
+    "dense block": lambda: figures.block_diagram(Block(Attention(8, 2), FeedForward(8, 16))),
+    "sizes": lambda: figures.total_and_active({"Mixtral 8x7B": (46.7, 12.9)}),
     "router": lambda: figures.sampled_router(LOGITS_TE[0], [("Top-K", 1.0, EXPERTS_TK[0])]),
 }
 

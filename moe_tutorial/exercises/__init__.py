@@ -9,12 +9,21 @@ from moe_tutorial.exercises import (
     chapter_03,
     chapter_04,
     chapter_05,
+    chapter_06,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
 
 EXERCISES: dict[str, Exercise] = {
     exercise.number: exercise
-    for chapter in (chapter_00, chapter_01, chapter_02, chapter_03, chapter_04, chapter_05)
+    for chapter in (
+        chapter_00,
+        chapter_01,
+        chapter_02,
+        chapter_03,
+        chapter_04,
+        chapter_05,
+        chapter_06,
+    )
     for exercise in chapter.EXERCISES
 }
 

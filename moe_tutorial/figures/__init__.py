@@ -2,6 +2,7 @@
 
 from moe_tutorial.figures.bars import draw_grid, expert_bars
 from moe_tutorial.figures.curves import curves, number_table
+from moe_tutorial.figures.layers import block_diagram, total_and_active
 from moe_tutorial.figures.routes import dense_and_sparse, routing_at_a_glance, sampled_router
 from moe_tutorial.figures.scrubber import Scrubber
 from moe_tutorial.figures.spaces import (
@@ -16,6 +17,7 @@ __all__ = [
     "EXPERT_COLOURS",
     "Picture",
     "Scrubber",
+    "block_diagram",
     "centroid_and_logit_space",
     "centroid_space",
     "curves",
@@ -27,5 +29,6 @@ __all__ = [
     "routing_at_a_glance",
     "sampled_router",
     "three_spaces",
+    "total_and_active",
     "weighted_sum",
 ]
