@@ -12,13 +12,15 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book test notebooks serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book test notebooks measure bench serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
 	@echo 'make test        run every check; each can be run alone:'
 	@echo '                 $(CHECKS)'
 	@echo 'make notebooks   execute all notebooks in place'
+	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
+	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
 	@echo 'make lab         open the notebooks in JupyterLab'
 	@echo 'make constraints write constraints.txt anew from requirements.txt'
@@ -85,6 +87,16 @@ book: .venv/ready node_modules/ready
 notebooks: .venv/ready
 	@$(BIN)/python tools/execute_notebooks.py
 	@$(BIN)/python tools/draw_routing.py
+
+# The layer beside other implementations; SIZES=small|decode|long|growth|gpu|all.
+SIZES ?= small
+bench: .venv/ready
+	@$(BIN)/python -m benchmarks.layer --sizes $(SIZES) --json layer-$(SIZES).json
+	@$(BIN)/python -m benchmarks.routing --json routing.json
+
+# What chapter 07 compares, measured on this machine; the figures of the chapter change with it.
+measure: .venv/ready
+	@$(BIN)/python tools/measure.py
 
 serve:
 	@test -e $(BOOK)/index.html || { echo 'There is no book yet: run make book first.' >&2; exit 1; }

@@ -325,7 +325,8 @@ class _Grouped(torch.autograd.Function):
         # o . dy = (a W) . dy = a . (dy W^T): the outputs themselves are not needed.
         grad_gates_R = _row_dots(activated_RF, da_RF)
         gates_R1 = gates_TK.flatten()[rows.order_R, None].to(da_RF.dtype)
-        grad_out_EFD = product((activated_RF * gates_R1).mT, dy_RD, offs=rows.ends_E)
+        # Scaling the rows in place, both of them fresh, needs no third tensor of their size.
+        grad_out_EFD = product(activated_RF.mT, dy_RD.mul_(gates_R1), offs=rows.ends_E)
         dh_RH = _activate_backward(hidden_RH, da_RF.mul_(gates_R1), ctx.activation)
         grad_in_EDH = product(tokens_RD.mT, dh_RH, offs=rows.ends_E)
         du_RD = product(dh_RH, in_EDH.mT, offs=rows.ends_E)

@@ -1,5 +1,6 @@
 """Each check accepts right answers, refuses wrong ones, and names the likely mistake."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,13 @@ RIGHT: dict[str, Callable[..., Any]] = {
     ),
     "6.2": lambda D, F, E, K, shared: D * (3 * (F * K + shared) + E),
     "6.3": lambda rest, expert, E, K: 1 - (E - K) * expert / (rest + E * expert),
+    "7.1": lambda chosen, E: (chosen[..., None] == torch.arange(E)).sum((0, 1)),
+    "7.2": lambda rows, chosen: (
+        torch.empty_like(rows)
+        .index_copy(0, chosen.flatten().argsort(stable=True), rows)
+        .view(*chosen.shape, -1)
+    ),
+    "7.3": lambda values: functools.reduce(torch.add, values).item(),
 }
 
 # Plausible wrong answers that the checks do not list, so that a message must come from the numbers.
@@ -153,6 +161,21 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda rest, expert, E, K: rest / expert,
         lambda rest, expert, E, K: K * expert / (rest + K * expert),
         lambda rest, expert, E, K: 1.0,
+    ),
+    "7.1": (
+        lambda chosen, E: torch.zeros(E, dtype=torch.int64),
+        lambda chosen, E: chosen.flatten().sort().values,
+        lambda chosen, E: torch.bincount(chosen.flatten(), minlength=E) / chosen.numel(),
+    ),
+    "7.2": (
+        lambda rows, chosen: rows,
+        lambda rows, chosen: rows[chosen],
+        lambda rows, chosen: rows.flip(0).view(*chosen.shape, -1),
+    ),
+    "7.3": (
+        lambda values: values.sort().values.double().sum().item() + 1,
+        lambda values: values[0].item(),
+        lambda values: values.mean().item(),
     ),
 }
 

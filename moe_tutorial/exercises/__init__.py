@@ -10,6 +10,7 @@ from moe_tutorial.exercises import (
     chapter_04,
     chapter_05,
     chapter_06,
+    chapter_07,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
 
@@ -23,6 +24,7 @@ EXERCISES: dict[str, Exercise] = {
         chapter_04,
         chapter_05,
         chapter_06,
+        chapter_07,
     )
     for exercise in chapter.EXERCISES
 }

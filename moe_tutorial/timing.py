@@ -1,0 +1,118 @@
+"""Timing: the same work done in several ways, side by side, so that only ratios matter.
+
+In each round every way runs once; the median over the rounds is compared.          Chapter 07.
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STORE = "MOE_TUTORIAL_STORE"
+"""Environment variable: a JSON file into which :func:`timings` writes what it measures."""
+
+_RESULTS = "results/timings.json"
+
+
+def measure(ways: Mapping[str, Callable[[], object]], seconds: float = 1.0) -> dict[str, float]:
+    """Run every way in turn, again and again, and return the median seconds of each.
+
+    Taking turns lets a disturbance hit all ways alike. Absolute times mean little on a machine
+    that does other things; quotients of two entries mean more.
+
+    Args:
+        ways: for each name, a function without arguments.
+        seconds: how long to go on, after one round that warms up; at least five rounds are run.
+
+    Returns:
+        For each name the median seconds of one call.
+
+    Raises:
+        ValueError: no ways, or seconds that are not positive.
+    """
+    if not ways:
+        raise ValueError("ways must name at least one function, got none")
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, got {seconds}")
+    for way in ways.values():
+        way()
+    rounds: dict[str, list[float]] = {name: [] for name in ways}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(rounds[next(iter(ways))]) < 5:
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            rounds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in rounds.items()}
+
+
+def timings(
+    name: str,
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    here: bool = False,
+    seconds: float = 1.0,
+) -> dict[str, float]:
+    """Median seconds of each way: stored ones, or measured here and now.
+
+    A page that is read without a kernel, and a notebook that is executed twice, must show the same
+    numbers each time; so the default are the results that ``make measure`` stored.
+
+    Args:
+        name: of the comparison among the stored results.
+        ways: as for :func:`measure`.
+        here: measure on this machine.
+        seconds: as for :func:`measure`.
+
+    Returns:
+        For each way the median seconds of one call.
+
+    Raises:
+        ValueError: nothing is stored under this name, or for other ways than these.
+    """
+    store = os.environ.get(STORE)
+    if not here and not store:
+        stored = _stored()["seconds"].get(name, {})
+        if list(stored) != list(ways):
+            raise ValueError(
+                f"name {name!r} must be among the stored results for {list(ways)}, got "
+                f"{list(stored)}: pass here=True, or run make measure"
+            )
+        return dict(stored)
+    measured = measure(ways, seconds)
+    if store:
+        path = Path(store)
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        content.setdefault("machine", _machine())
+        content.setdefault("seconds", {})[name] = {
+            k: float(f"{v:.3g}") for k, v in measured.items()
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return measured
+
+
+def stored_machine() -> str:
+    """The machine that the stored results were measured on, in words; this one while measuring."""
+    return _machine() if os.environ.get(STORE) else str(_stored()["machine"])
+
+
+def _stored() -> dict[str, Any]:
+    text = resources.files("moe_tutorial").joinpath(_RESULTS).read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def _machine() -> str:
+    return (
+        f"{platform.machine()} CPU with {torch.backends.cpu.get_cpu_capability()}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}, float32"
+    )

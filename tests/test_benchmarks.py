@@ -1,0 +1,132 @@
+"""The benchmarks run, find the same numbers everywhere, and notice a peer that does not.
+
+Nothing here asserts a time: on a shared machine that would test the machine.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import layer, measure, routing
+from benchmarks.peers import MaskLoop, Ours
+from benchmarks.problem import Problem, Size
+
+OPTIONS = ["--device", "cpu", "--seconds", "0", "--rounds", "2"]
+TINY = ["--size", "24,16,32,4,2,swiglu", "--size", "9,16,32,4,3,gelu"]
+
+
+class AddsSomething(MaskLoop):
+    def forward(self) -> Tensor:
+        return super().forward() + 0.01 * self.x_TD
+
+
+class LosesAGradient(Ours):
+    def forward(self) -> Tensor:
+        return super().forward() + (self.gates_TK.detach() - self.gates_TK).sum()
+
+
+class GivesNoNumber(Ours):
+    def forward(self) -> Tensor:
+        return super().forward() * torch.nan
+
+
+def test_every_implementation_agrees_and_is_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "layer.json"
+    assert layer.main([*OPTIONS, *TINY, "--json", str(path)]) == 0
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["hardware"]["threads"] == torch.get_num_threads()
+    assert record["versions"]["torch"] == torch.__version__
+    assert [cell["size"] for cell in record["cells"]] == ["24,16,32,4,2 S", "9,16,32,4,3 G"]
+    may_be_missing = {"st-moe-pytorch"}
+    if not hasattr(torch.nn.functional, "grouped_mm"):
+        may_be_missing |= {"ours, grouped", "torchtitan style"}
+    for cell in record["cells"]:
+        assert list(cell["implementations"]) == list(layer.IMPLEMENTATIONS)
+        for name, found in cell["implementations"].items():
+            if "skipped" in found:
+                assert name in may_be_missing, found["skipped"]
+                continue
+            for mode in ("forward", "forward_backward"):
+                assert 1 <= found[mode]["rounds"] <= 2
+                assert 0 < found[mode]["min_ms"] <= found[mode]["median_ms"]
+                assert found[mode]["peak_extra_mib"] > 0
+    printed = capsys.readouterr().out
+    for name in layer.IMPLEMENTATIONS:
+        assert name in printed
+
+
+def test_an_implementation_that_computes_something_else_is_caught(tmp_path: Path) -> None:
+    right = {name: layer.IMPLEMENTATIONS[name] for name in ("dense chain", "segmented", "ours")}
+    wrong = {
+        "output": AddsSomething,
+        "gradient of the gates": LosesAGradient,
+        "nan": GivesNoNumber,
+    }
+    path = tmp_path / "layer.json"
+    options = [*OPTIONS, "--size", "24,16,32,4,2,swiglu", "--json", str(path)]
+    assert layer.main(options, {**right, **wrong}) == 1
+    found = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["implementations"]
+    for what in wrong:
+        assert "differs from ours" in found[what]["skipped"]
+        assert what in found[what]["skipped"]
+        assert "forward" not in found[what]
+
+
+def test_bfloat16_agrees_too() -> None:
+    arguments = ["--size", "24,16,32,4,2,swiglu", "--dtype", "bfloat16"]
+    few = {name: layer.IMPLEMENTATIONS[name] for name in list(layer.IMPLEMENTATIONS)[:7]}
+    assert layer.main([*OPTIONS, *arguments], few) == 0
+
+
+def test_all_start_from_the_same_numbers_and_keep_none_of_their_gradients() -> None:
+    problem = Problem(Size.parse("24,16,32,4,2 S"), torch.device("cpu"), torch.float32)
+    for name in ("ours", "HF eager", "mask loop"):
+        implementation = layer.IMPLEMENTATIONS[name](problem)
+        implementation.forward_backward()
+        assert all(leaf.grad is not None for leaf in implementation.leaves())
+        implementation.clear()
+        assert all(leaf.grad is None for leaf in implementation.leaves())
+
+
+def test_sizes_are_read_and_counted() -> None:
+    for names in layer.SIZES.values():
+        assert [str(Size.parse(name)) for name in names] == names
+    assert Size.parse("10,3,5,4,2,gelu").flops == 2 * 20 * (3 * 5 + 5 * 3)
+    assert Size.parse("10,3,5,4,2,swiglu").flops == 2 * 20 * (3 * 10 + 5 * 3)
+    with pytest.raises(ValueError, match="a size is"):
+        Size.parse("10,3,5,4")
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    x = torch.zeros(1000)
+    run = measure.Run(lambda: x.exp().exp())
+    assert measure.peak_extra_bytes(run, torch.device("cpu")) == 8000
+    run = measure.Run(lambda: x.exp().exp_())
+    assert measure.peak_extra_bytes(run, torch.device("cpu")) == 4000
+
+
+def test_slow_runs_sit_rounds_out_but_not_the_first() -> None:
+    runs = {
+        "fast": measure.Run(lambda: torch.zeros(10)),
+        "slow": measure.Run(lambda: torch.linalg.svd(torch.ones(100, 100))),
+    }
+    samples = measure.interleave(runs, ["fast"], seconds=0.1, rounds=3, device=torch.device("cpu"))
+    assert 0 in samples["slow"]
+    assert 3 <= len(samples["slow"]) < len(samples["fast"])
+    assert measure.paired_ratio(samples["slow"], samples["fast"]) > 1
+
+
+def test_routing_is_timed_beside_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "routing.json"
+    assert routing.main([*OPTIONS, "--small", "--json", str(path)]) == 0
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        found = cell["implementations"]
+        names = [routing.TORCH, routing.OURS, routing.MULTINOMIAL, routing.GUMBEL]
+        assert list(found) == names
+        assert all(it["peak_extra_bytes_per_token"] > 0 for it in found.values())
+    assert "gumbel_top_k" in capsys.readouterr().out

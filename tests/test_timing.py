@@ -1,0 +1,53 @@
+"""Timing takes turns, and what it stores is what it shows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moe_tutorial.timing import STORE, measure, stored_machine, timings
+
+
+def test_ways_take_turns_and_a_longer_way_takes_longer() -> None:
+    calls = []
+    ways = {
+        "long": lambda: calls.append("long") or sum(range(200_000)),
+        "short": lambda: calls.append("short"),
+    }
+    seconds = measure(ways, seconds=0.05)
+    assert list(seconds) == ["long", "short"]
+    assert calls == ["long", "short"] * (len(calls) // 2)
+    assert len(calls) >= 12
+    assert seconds["long"] > seconds["short"] > 0
+
+
+def test_measured_numbers_are_stored_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "timings.json"
+    monkeypatch.setenv(STORE, str(path))
+    for name in ("one", "two"):
+        timings(name, {"a": lambda: None, "b": lambda: None}, seconds=0.01)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert list(content["seconds"]) == ["one", "two"]
+    assert list(content["seconds"]["one"]) == ["a", "b"]
+    assert content["machine"] == stored_machine()
+
+
+def test_stored_numbers_are_the_default_and_belong_to_the_ways() -> None:
+    names = ["token by token", "masks", "sorted blocks", "package", "limit: dense chain"]
+    stored = timings("four ways", dict.fromkeys(names, lambda: None))
+    assert list(stored) == names
+    assert all(value > 0 for value in stored.values())
+    assert "threads" in stored_machine()
+    with pytest.raises(ValueError, match="'four ways' must be among the stored results"):
+        timings("four ways", {"another": lambda: None})
+    with pytest.raises(ValueError, match="make measure"):
+        timings("no such comparison", {"a": lambda: None})
+
+
+def test_bad_input_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="ways must name at least one function"):
+        measure({})
+    with pytest.raises(ValueError, match="seconds must be positive, got 0"):
+        measure({"a": lambda: None}, seconds=0)
