@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 STORE = "MOE_TUTORIAL_STORE"
-"""Environment variable: a JSON file into which :func:`timings` writes what it measures."""
+"""The environment variable that names a JSON file for :func:`timings` to write into."""
 
 _RESULTS = "results/timings.json"
 
