@@ -147,6 +147,9 @@ def _dispatch(
             f"bfloat16 or float16 rows of a multiple of 16 bytes, got {flat_TD.dtype} with widths "
             f"{tuple(in_EDH.shape[1:])} and {tuple(out_EFD.shape[1:])}"
         )
+    # Inside a Function gradients are always off, so it has to be told whether they will be wanted.
+    inputs = (x_TD, gates_TK, in_EDH, out_EFD, in_bias_EH, out_bias_ED)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     with torch.autocast(_autocast_device(x_TD), enabled=False):
         function = _Loop if method == "loop" else _Grouped
         y_TD: Tensor = function.apply(  # type: ignore[no-untyped-call]
@@ -154,6 +157,7 @@ def _dispatch(
             flat_gates_TK,
             flat_experts_TK,
             activation,
+            keep,
             in_EDH,
             out_EFD,
             in_bias_EH,
@@ -201,6 +205,7 @@ class _Loop(torch.autograd.Function):
         gates_TK: Tensor,
         experts_TK: Tensor,
         activation: Activation,
+        keep: bool,
         in_EDH: Tensor,
         out_EFD: Tensor,
         in_bias_EH: Tensor | None,
@@ -209,9 +214,8 @@ class _Loop(torch.autograd.Function):
         rows = _sort(experts_TK, len(in_EDH))
         ends = rows.ends_E.tolist()
         gates_R1 = gates_TK.flatten()[rows.order_R, None]
-        needs_hidden = any(ctx.needs_input_grad)
         most = max(end - begin for begin, end in zip([0, *ends], ends, strict=False))
-        hidden_RH = x_TD.new_empty(len(rows.order_R) if needs_hidden else most, in_EDH.shape[2])
+        hidden_RH = x_TD.new_empty(len(rows.order_R) if keep else most, in_EDH.shape[2])
         # Blocks of memory that all experts share: fresh ones would cost more than the copying.
         tokens_RD, outputs_RD = x_TD.new_empty(2, most, x_TD.shape[1])
         y_TD = torch.zeros_like(x_TD, dtype=gates_TK.dtype)
@@ -221,7 +225,7 @@ class _Loop(torch.autograd.Function):
                 continue
             n = end - begin
             token_R, u_RD, o_RD = rows.token_R[begin:end], tokens_RD[:n], outputs_RD[:n]
-            h_RH = hidden_RH[begin:end] if needs_hidden else hidden_RH[:n]
+            h_RH = hidden_RH[begin:end] if keep else hidden_RH[:n]
             torch.index_select(x_TD, 0, token_R, out=u_RD)
             _affine(u_RD, in_EDH[e], in_bias_EH if in_bias_EH is None else in_bias_EH[e], h_RH)
             a_RF = activate(h_RH, activation)
@@ -232,6 +236,8 @@ class _Loop(torch.autograd.Function):
             else:
                 y_TD.index_add_(0, token_R, o_RD * gates_R1[begin:end])
             begin = end
+        if not keep:
+            return y_TD.to(x_TD.dtype)
         ctx.save_for_backward(x_TD, gates_R1, in_EDH, out_EFD, out_bias_ED, hidden_RH, *rows)
         ctx.activation, ctx.ends, ctx.most = activation, ends, most
         ctx.has_in_bias = in_bias_EH is not None
@@ -282,6 +288,7 @@ class _Loop(torch.autograd.Function):
             grad_gates_R[rows.slot_TK],
             None,
             None,
+            None,
             grad_in_EDH,
             grad_out_EFD,
             grad_in_bias_EH,
@@ -299,6 +306,7 @@ class _Grouped(torch.autograd.Function):
         gates_TK: Tensor,
         experts_TK: Tensor,
         activation: Activation,
+        keep: bool,
         in_EDH: Tensor,
         out_EFD: Tensor,
         _in_bias: None,
@@ -310,8 +318,11 @@ class _Grouped(torch.autograd.Function):
         hidden_RH = product(tokens_RD, in_EDH, offs=rows.ends_E)
         activated_RF = activate(hidden_RH, activation)
         outputs_RD = product(activated_RF, out_EFD, offs=rows.ends_E)
-        ctx.save_for_backward(gates_TK, in_EDH, out_EFD, tokens_RD, hidden_RH, activated_RF, *rows)
-        ctx.activation = activation
+        if keep:
+            ctx.save_for_backward(
+                gates_TK, in_EDH, out_EFD, tokens_RD, hidden_RH, activated_RF, *rows
+            )
+            ctx.activation = activation
         return _sum_of_rows(outputs_RD, rows.slot_TK, gates_TK)
 
     @staticmethod
@@ -334,6 +345,7 @@ class _Grouped(torch.autograd.Function):
         return (
             grad_x_TD,
             grad_gates_R[rows.slot_TK],
+            None,
             None,
             None,
             grad_in_EDH,

@@ -244,3 +244,20 @@ def test_bad_input_is_refused_by_name(
     }
     with pytest.raises(error, match=message):
         dispatch(**(arguments | change))
+
+
+def test_without_gradients_no_hidden_numbers_are_kept() -> None:
+    experts_TK, (x_TD, gates_TK, in_EDH, out_EFD), _ = problem(
+        900, 8, 2, dtype=torch.float32, F=512
+    )
+    peaks = []
+    for enabled in (True, False):
+        with (
+            torch.set_grad_enabled(enabled),
+            torch.profiler.profile(profile_memory=True) as profile,
+        ):
+            dispatch(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, "gelu", method="loop")
+        largest = max(abs(event.cpu_memory_usage) for event in profile.events())
+        peaks.append(largest)
+    all_hidden = 4 * 900 * 2 * 512
+    assert peaks[0] >= all_hidden > 2 * peaks[1]
