@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moe_tutorial.experts import Activation, activate
+from moe_tutorial.experts import Activation, activate, first_width
 from moe_tutorial.validation import (
     check_choice,
     check_distinct,
@@ -399,7 +399,7 @@ def _check(
     if not isinstance(experts_TK, Tensor) or experts_TK.dtype != torch.int64:
         raise TypeError("experts_TK must be a tensor of int64 expert ids")
     num_experts, hidden_width, model_width = out_EFD.shape
-    width = hidden_width if activation == "gelu" else 2 * hidden_width
+    width = first_width(hidden_width, activation)
     expected = {
         "in_EDH": (in_EDH, (num_experts, model_width, width)),
         "x_TD": (x_TD, (*x_TD.shape[:-1], model_width)),

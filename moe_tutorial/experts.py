@@ -14,6 +14,11 @@ from moe_tutorial.validation import check_choice, check_size
 Activation = Literal["gelu", "swiglu"]
 
 
+def first_width(hidden_width: int, activation: Activation) -> int:
+    """H, the columns of an expert's first matrix: F, or 2F where one half gates the other."""
+    return hidden_width if activation == "gelu" else 2 * hidden_width
+
+
 def activate(hidden_RH: Tensor, activation: Activation) -> Tensor:
     r"""The nonlinearity between an expert's two matrices.
 
@@ -70,7 +75,7 @@ class Experts(nn.Module):
         check_size("hidden_width", hidden_width)
         check_choice("activation", activation, ("gelu", "swiglu"))
         self.activation: Activation = activation
-        width = hidden_width if activation == "gelu" else 2 * hidden_width
+        width = first_width(hidden_width, activation)
         self.in_EDH = nn.Parameter(torch.empty(num_experts, model_width, width))
         self.out_EFD = nn.Parameter(torch.empty(num_experts, hidden_width, model_width))
         self.in_bias_EH = nn.Parameter(torch.empty(num_experts, width)) if bias else None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_tutorial.dispatch import dispatch
-from moe_tutorial.experts import Activation, Experts, activate
+from moe_tutorial.experts import Activation, Experts, activate, first_width
 from moe_tutorial.router import Router, Routing
 from moe_tutorial.validation import check_choice, check_size
 
@@ -54,7 +54,7 @@ class FeedForward(nn.Module):
         check_size("hidden_width", hidden_width)
         check_choice("activation", activation, ("gelu", "swiglu"))
         self.activation: Activation = activation
-        width = hidden_width if activation == "gelu" else 2 * hidden_width
+        width = first_width(hidden_width, activation)
         self.into = nn.Linear(model_width, width, bias=bias)
         self.out = nn.Linear(hidden_width, model_width, bias=bias)
 

@@ -42,7 +42,6 @@ def set_up_source() -> str:
     repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
     address = f"{repository['url']}@{repository['branch']}" if repository["url"] else ""
     template = (ROOT / "tools" / "setup_cell.py").read_text(encoding="utf-8").strip()
-    template = re.sub(r"  # (noqa|fmt): .*", "", template)
     return template.replace('ADDRESS = ""', f"ADDRESS = {json.dumps(address)}")
 
 
