@@ -1,5 +1,6 @@
 """The committed picture is the one that the package draws, and its sentence stands beside it."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,8 +119,27 @@ def test_sentences_name_the_numbers() -> None:
         (lambda: figures.curves([1, 2], {"a": [3]}, x_label="x", y_label="y"), "2 values .* got 1"),
         (lambda: figures.Scrubber([], [], "x"), "0 labels for 0 pictures"),
         (lambda: figures.Scrubber([picture()], ["a"], "x", start=1), "between 0 and 0, got 1"),
+        (lambda: figures.Scrubber(["<svg>"], ["a"], "x"), "pictures must be of type Picture"),
+        (lambda: figures.Scrubber([picture()], [0.5], "x"), "labels must be of type str, got 0.5"),
+        (lambda: figures.Scrubber([picture()], ["a"], None), "name must be of type str, got None"),
+        (lambda: figures.Scrubber([picture()], ["a"], "x", start=0.0), "start must be of type int"),
     ],
 )
 def test_bad_input_is_refused_by_name(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+def test_a_scrubber_is_the_same_twice_and_light() -> None:
+    def training_run() -> figures.Scrubber:
+        loads = torch.randn(40, 12, generator=torch.Generator().manual_seed(0)).softmax(-1)
+        frames = [
+            figures.expert_bars({f"step {i}": loads[i]}, "load", y_limits=(0, 1)) for i in range(40)
+        ]
+        return figures.Scrubber(frames, [f"step {i}" for i in range(40)], "step", start=3)
+
+    data = training_run()._repr_mimebundle_()
+    assert data == training_run()._repr_mimebundle_()
+    assert set(data) == {"text/html", "text/plain"}
+    assert "It starts with step 3: Bars of load over the experts." in data["text/plain"]
+    assert len(gzip.compress(data["text/html"].encode())) / 40 < 1000

@@ -28,13 +28,11 @@ from nbclient.exceptions import CellTimeoutError
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 # The kernels inherit these: one order of sets and dictionaries, one way of drawing.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 CELL_TIMEOUT = 60  # seconds; a whole chapter takes less than twenty
 
 Notebook = Any  # nbformat's NotebookNode, a dictionary with attributes
-Json = Any
 
 
 def set_up_source() -> str:
@@ -88,7 +86,7 @@ def execute(notebook: Notebook, folder: Path, kernel: str = "python3") -> None:
 
 
 def canonicalise(notebook: Notebook) -> None:
-    """Drop or rename whatever differs between two runs of the same code."""
+    """Drop what differs between two runs of the same code, and what needs the kernel to run."""
     for cell in notebook.cells:
         keep = {"tags", "mystnb", "cellView", "jupyter", "slideshow"}
         cell.metadata = {key: cell.metadata[key] for key in sorted(keep & set(cell.metadata))}
@@ -99,55 +97,22 @@ def canonicalise(notebook: Notebook) -> None:
             elif output.output_type == "stream":
                 output.text = without_addresses(output.text)
             else:
+                # A widget is dead without its kernel: its sentence stays, and says how to run it.
+                output.data.pop(WIDGET_VIEW, None)
                 for kind, value in output.data.items():
                     if kind.startswith("text/"):
                         output.data[kind] = without_addresses(value)
-    widgets = notebook.metadata.get("widgets", {}).get(WIDGET_STATE)
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
     )
-    if widgets:
-        names = rename_widgets(notebook, widgets["state"])
-        renamed = re.sub("[0-9a-f]{32}", lambda old: names.get(old[0], old[0]), json.dumps(widgets))
-        widgets = json.loads(renamed)
-        widgets["state"] = {new: widgets["state"][new] for new in names.values()}
-        if names:
-            notebook.metadata["widgets"] = {WIDGET_STATE: widgets}
 
 
 def without_addresses(text: str) -> str:
     """<object at 0x7f...> says where it lay in memory, which no two runs share."""
     return re.sub(r"0x[0-9a-f]{6,}", "0x000000", text)
-
-
-def rename_widgets(notebook: Notebook, state: dict[str, Json]) -> dict[str, str]:
-    """Number the widget models in the order in which the cells reach them; old id -> new id."""
-    names: dict[str, str] = {}
-
-    def reach(model: str) -> None:
-        if model in state and model not in names:
-            names[model] = f"{len(names) + 1:032x}"
-            for child in references(model):
-                reach(child)
-
-    def references(model: str) -> list[str]:
-        return re.findall(r"IPY_MODEL_(\w+)", json.dumps(state[model]["state"], sort_keys=True))
-
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            view = output.get("data", {}).get(WIDGET_VIEW)
-            if view:
-                reach(view["model_id"])
-                view["model_id"] = names[view["model_id"]]
-    # Nothing points to a link: it points to the two widgets that it ties together.
-    links = [m for m in state if "LinkModel" in state[m]["model_name"] and m not in names]
-    links = [link for link in links if all(end in names for end in references(link))]
-    for link in sorted(links, key=lambda link: [names[end] for end in references(link)]):
-        reach(link)
-    return names
 
 
 def process(source: Path, target: Path, run: bool) -> str:

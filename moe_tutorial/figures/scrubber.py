@@ -1,7 +1,10 @@
 """A slider that leafs through finished pictures, with a kernel or without one."""
 
+import html
+import json
 from collections.abc import Sequence
-from typing import Any
+from importlib.resources import files
+from urllib.parse import quote
 
 from moe_tutorial.figures.style import Picture
 
@@ -9,8 +12,10 @@ from moe_tutorial.figures.style import Picture
 class Scrubber:
     """A slider linked to pictures that were drawn ahead, so that it also moves on a static page.
 
-    With ipywidgets 8 the slider and the pictures are linked in the browser. Version 7, which
-    Colab has, knows no stack of children: there the kernel exchanges the picture.
+    Made for what a browser cannot compute, such as a training run. One piece of HTML carries the
+    pictures and the script that exchanges them. Where scripts do not run, on paper for instance,
+    it is the picture that it starts with, and there is no slider. Pictures mostly share their
+    axes, so each line of their SVG is kept only once.
 
     Args:
         pictures: what to show, one for each position of the slider.
@@ -19,14 +24,26 @@ class Scrubber:
         start: the first position.
 
     Raises:
+        TypeError: a picture that is no ``Picture``, a label or name that is no string, or a start
+            that is no integer.
         ValueError: no pictures, as many labels as pictures are not given, or start out of range.
     """
 
     def __init__(
         self, pictures: Sequence[Picture], labels: Sequence[str], name: str, start: int = 0
     ) -> None:
-        import ipywidgets as widgets
-
+        for argument, values, kind in (
+            ("pictures", pictures, Picture),
+            ("labels", labels, str),
+            ("name", [name], str),
+            ("start", [start], int),
+        ):
+            for value in values:
+                if not isinstance(value, kind):
+                    raise TypeError(
+                        f"{argument} must be of type {kind.__name__}, got {value!r} of type "
+                        f"{type(value).__name__}"
+                    )
         if not pictures or len(pictures) != len(labels):
             raise ValueError(
                 "labels must name each picture, got "
@@ -34,49 +51,61 @@ class Scrubber:
             )
         if not 0 <= start < len(pictures):
             raise ValueError(f"start must be between 0 and {len(pictures) - 1}, got {start}")
-        slider = widgets.IntSlider(
-            start,
-            0,
-            len(pictures) - 1,
-            description=name,
-            readout=False,
-            style={"description_width": "initial"},
-            layout={"width": "98%", "max_width": "640px"},
+        self.pictures = list(pictures)
+        self.labels = list(labels)
+        self.name = name
+        self.start = start
+
+    @property
+    def html(self) -> str:
+        """The slider and its pictures, the same bytes for the same pictures."""
+        svgs = [picture.svg for picture in self.pictures]
+        sides = [picture.figure.get_size_inches() for picture in self.pictures]
+        # One box, as large as the largest picture, so that nothing moves when they change.
+        width, height = (round(96 * max(lengths)) for lengths in zip(*sides, strict=True))
+        first = svgs[self.start].split("\n")
+        # The script counts every line of the start frame, and others where they first come up.
+        numbers = {line: number for number, line in reversed(list(enumerate(first)))}
+        lines: list[str] = []
+        frames: list[list[int]] = []
+        for svg in svgs:
+            for line in svg.split("\n"):
+                if line not in numbers:
+                    numbers[line] = len(first) + len(lines)
+                    lines.append(line)
+            frames.append([numbers[line] for line in svg.split("\n")])
+        data = json.dumps(
+            {
+                "name": self.name,
+                "labels": self.labels,
+                "start": self.start,
+                "lines": lines,
+                "frames": frames,
+            },
+            separators=(",", ":"),
         )
-        frames = [_frame(p, label) for p, label in zip(pictures, labels, strict=True)]
-        if hasattr(widgets, "Stack"):
-            shown = widgets.Stack([widgets.HTML(f) for f in frames], selected_index=start)
-            widgets.jslink((slider, "value"), (shown, "selected_index"))
-        else:
-            shown = widgets.HTML(frames[start])
-            slider.observe(lambda change: setattr(shown, "value", frames[change["new"]]), "value")
-        self.box = widgets.VBox([slider, shown])
-        self.alt = (
-            f"A slider for the {name} over {len(pictures)} pictures: {labels[0]} to {labels[-1]}."
+        # No "<" inside the script's data, so that no label can end it.
+        data = data.replace("<", r"\u003c")
+        parts = files("moe_tutorial.figures")
+        # An image of its own keeps the ids inside a picture from meeting those of another.
+        return (
+            f"<style>{parts.joinpath('scrubber.css').read_text('utf-8')}</style>"
+            # JupyterLab would take the arrow keys for itself.
+            '<div class="scrubber" data-lm-suppress-shortcuts="true">'
+            f'<div class="start"><img alt="{html.escape(self.pictures[self.start].alt)}" '
+            f'width="{width}" height="{height}" style="aspect-ratio: {width} / {height}" '
+            f'src="data:image/svg+xml,{quote(svgs[self.start], safe=" /:;=,()-._")}"></div>'
+            f'<script type="application/json">{data}</script>'
+            f"<script>{parts.joinpath('scrubber.js').read_text('utf-8')}</script>"
+            "</div>"
         )
 
     def __repr__(self) -> str:
-        return self.alt
+        return (
+            f"A slider for the {self.name} over {len(self.pictures)} pictures: {self.labels[0]} "
+            f"to {self.labels[-1]}. It starts with {self.labels[self.start]}: "
+            f"{self.pictures[self.start].alt}"
+        )
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        return {
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.box.model_id,
-            },
-            "text/plain": self.alt,
-        }
-
-
-def _frame(picture: Picture, label: str) -> str:
-    import base64
-    import html
-
-    # An image of its own keeps the ids inside one picture from meeting those of the next.
-    data = base64.b64encode(picture.svg.encode()).decode()
-    return (
-        f'<figure class="frame"><figcaption>{html.escape(label)}</figcaption>'
-        f'<img alt="{html.escape(picture.alt)}" src="data:image/svg+xml;base64,{data}" '
-        'style="width: 100%; max-width: 640px"></figure>'
-    )
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": repr(self)}

@@ -38,3 +38,13 @@ def test_every_cell_is_executed_and_prints_no_trace_of_a_computer(path: Path) ->
         assert not re.search(rf"ipykernel_|{Path.home()}/|{ROOT}|0x000000", shown), (
             f"cell {cell.id}: {shown}"
         )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_output_needs_a_kernel(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    assert "widgets" not in notebook.metadata
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            kinds = output.get("data", {})
+            assert not [kind for kind in kinds if "widget" in kind], f"cell {cell.id}: {kinds}"
