@@ -1,7 +1,7 @@
 """The committed picture is the one that the package draws, and its sentence stands beside it."""
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,17 +36,30 @@ def test_pages_say_what_the_picture_shows(page: str) -> None:
     assert picture().alt in " ".join((ROOT / page).read_text(encoding="utf-8").split())
 
 
+def channels(colours: Sequence[str]) -> np.ndarray:
+    return np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colours])
+
+
+@pytest.mark.parametrize("colours", [figures.EXPERT_COLOURS, figures.EXPERT_COLOURS_DARK])
 @pytest.mark.parametrize("deficiency", [None, "deuteranomaly", "protanomaly", "tritanomaly"])
-def test_experts_differ_in_colour_for_colour_blind_readers(deficiency: str | None) -> None:
-    rgb = np.array(
-        [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in figures.EXPERT_COLOURS]
-    )
+def test_experts_differ_in_colour_for_colour_blind_readers(
+    deficiency: str | None, colours: Sequence[str]
+) -> None:
+    rgb = channels(colours)
     if deficiency:
         space = {"name": "sRGB1+CVD", "cvd_type": deficiency, "severity": 100}
         rgb = np.clip(cspace_convert(rgb, space, "sRGB1"), 0, 1)
     points = cspace_convert(rgb, "sRGB1", "CAM02-UCS")
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
     assert distances[~np.eye(len(points), dtype=bool)].min() >= 12
+
+
+def test_an_expert_keeps_its_hue_in_the_dark() -> None:
+    light, dark = (
+        cspace_convert(channels(colours), "sRGB1", "CAM02-UCS")[:, 1:] @ np.array([1, 1j])
+        for colours in (figures.EXPERT_COLOURS, figures.EXPERT_COLOURS_DARK)
+    )
+    assert np.abs(np.angle(dark / light, deg=True)).max() < 20
 
 
 X_TD, CENTROIDS_ED = one_token(), twelve_centroids()

@@ -11,10 +11,11 @@ from moe_tutorial.figures.spaces import (
     three_spaces,
     weighted_sum,
 )
-from moe_tutorial.figures.style import EXPERT_COLOURS, Picture, expert_colour
+from moe_tutorial.figures.style import EXPERT_COLOURS, EXPERT_COLOURS_DARK, Picture, expert_colour
 
 __all__ = [
     "EXPERT_COLOURS",
+    "EXPERT_COLOURS_DARK",
     "Picture",
     "Scrubber",
     "block_diagram",

@@ -21,6 +21,12 @@ EXPERT_COLOURS = (
 )  # fmt: skip
 """Twelve colours, at least 12 CAM02-UCS units apart under each kind of colour blindness."""
 
+EXPERT_COLOURS_DARK = (
+    "#7357cd", "#f1bf50", "#559d81", "#dd4e5a", "#63c5eb", "#757306",
+    "#f08bb3", "#8e77f0", "#a9ce91", "#8f5d6e", "#a7940a", "#b44890",
+)  # fmt: skip
+"""The same hues on a dark page: the dark ones lightened to a contrast of 3 against ``#1a1f26``."""
+
 INK = "#1c2430"
 """Text, axes and the outline of a chosen expert."""
 
