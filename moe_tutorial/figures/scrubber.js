@@ -10,6 +10,7 @@ for (const root of document.querySelectorAll(".scrubber:not(.live)")) {
   const slider = document.createElement("input");
   const readout = document.createElement("strong");
   Object.assign(slider, { type: "range", min: 0, max: labels.length - 1, value: start, autocomplete: "off" });
+  slider.dataset.lmSuppressShortcuts = true; // JupyterLab would take the arrow keys for itself
   readout.ariaHidden = true; // the slider says it
 
   const show = () => {

@@ -87,12 +87,11 @@ class Scrubber:
         # No "<" inside the script's data, so that no label can end it.
         data = data.replace("<", r"\u003c")
         parts = files("moe_tutorial.figures")
+        alt = html.escape(self.pictures[self.start].alt)
         # An image of its own keeps the ids inside a picture from meeting those of another.
         return (
             f"<style>{parts.joinpath('scrubber.css').read_text('utf-8')}</style>"
-            # JupyterLab would take the arrow keys for itself.
-            '<div class="scrubber" data-lm-suppress-shortcuts="true">'
-            f'<div class="start"><img alt="{html.escape(self.pictures[self.start].alt)}" '
+            f'<div class="scrubber"><div class="start"><img alt="{alt}" '
             f'width="{width}" height="{height}" style="aspect-ratio: {width} / {height}" '
             f'src="data:image/svg+xml,{quote(svgs[self.start], safe=" /:;=,()-._")}"></div>'
             f'<script type="application/json">{data}</script>'
