@@ -21,6 +21,7 @@ from moe_tutorial.figures.style import (
 
 def draw_bars(ax: Axes, values_E: np.ndarray, chosen: Collection[int] = ()) -> None:
     """Draw one bar per expert; the chosen ones get a dark outline and the others turn pale."""
+    outline = 2 if len(values_E) <= 16 else 0.6
     for expert, value in enumerate(values_E):
         outlined = expert in chosen
         ax.bar(
@@ -30,7 +31,7 @@ def draw_bars(ax: Axes, values_E: np.ndarray, chosen: Collection[int] = ()) -> N
             color=expert_colour(expert),
             alpha=0.4 if chosen and not outlined else 1,
             edgecolor=INK if outlined else "none",
-            linewidth=2 if outlined else 0,
+            linewidth=outline if outlined else 0,
         )
     ax.axhline(0, color=INK, linewidth=0.8)
 
@@ -78,7 +79,8 @@ def expert_bars(
             if title in chosen_ids:
                 sentence += f"; outlined: {listing([str(e) for e in chosen_ids[title]])}"
             if title in marked:
-                ax.plot(marked[title], "D", color="white", markeredgecolor=INK, markersize=5)
+                size = 5 if len(values_E) <= 16 else 2.5
+                ax.plot(marked[title], "D", color="white", markeredgecolor=INK, markersize=size)
                 sentence += f"; diamonds ({marker_label}): {largest(marked[title])}"
             sentences.append(sentence + ".")
         if marked:

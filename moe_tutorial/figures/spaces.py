@@ -1,5 +1,8 @@
 """The three spaces of a router: centroids, logits and decisions, from the same real numbers."""
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
@@ -23,24 +26,46 @@ from moe_tutorial.scores import dot_scores
 from moe_tutorial.selection import top_k
 
 
-def centroid_space(x_D: Tensor, centroids_ED: Tensor) -> Picture:
+def centroid_space(
+    x_D: Tensor,
+    centroids_ED: Tensor,
+    *,
+    chosen: Tensor | None = None,
+    project: bool = True,
+    axes: tuple[str, str] = ("coordinate 0", "coordinate 1"),
+) -> Picture:
     """The token and the experts' centroids as points of the plane, with their projections.
 
     Args:
         x_D: one token, ``[2]``.
-        centroids_ED: the centroids, ``[E, 2]``.
+        centroids_ED: the centroids, ``[E, 2]``. Beyond sixteen, only chosen ones are numbered.
+        chosen: the ids of the experts to ring ``[K]``.
+        project: whether to drop each centroid onto the token's line, where dot products compare.
+        axes: what the two coordinates are called.
 
     Returns:
-        The figure; its sentence names the centroids that reach furthest along the token.
+        The figure; its sentence names the centroids that reach furthest along the token, and the
+        ringed ones.
 
     Raises:
-        ValueError: a width other than 2, or a value that is not finite.
+        ValueError: a width other than 2, a value that is not finite, or a zero token to project on.
     """
-    logits_E = dot_scores(x_D[None], centroids_ED)[0]
+    ringed = [] if chosen is None else chosen.tolist()
     with style():
         figure, (ax,) = new_figure(4.6)
-        _draw_plane(ax, numbers(x_D, 1), numbers(centroids_ED, 2))
-    return Picture(figure, _plane_sentence(x_D, centroids_ED, numbers(logits_E, 1)))
+        _draw_plane(ax, numbers(x_D, 1), numbers(centroids_ED, 2), ringed, project)
+        ax.set_xlabel(axes[0])
+        ax.set_ylabel(axes[1])
+    if project:
+        sentence = _plane_sentence(x_D, centroids_ED, numbers(centroids_ED @ x_D, 1))
+    else:
+        sentence = (
+            f"A token at ({x_D[0].item():.2g}, {x_D[1].item():.2g}) and {len(centroids_ED)} "
+            "centroids in the plane."
+        )
+    if ringed:
+        sentence += f" Ringed: {listing([str(e) for e in ringed])}."
+    return Picture(figure, sentence)
 
 
 def centroid_and_logit_space(x_D: Tensor, centroids_ED: Tensor) -> Picture:
@@ -148,27 +173,50 @@ def weighted_sum(outputs_KD: Tensor, gates_K: Tensor, experts_K: Tensor) -> Pict
     )
 
 
-def _draw_plane(ax: Axes, x_D: np.ndarray, centroids_ED: np.ndarray) -> None:
+def _draw_plane(
+    ax: Axes,
+    x_D: np.ndarray,
+    centroids_ED: np.ndarray,
+    ringed: Collection[int] = (),
+    project: bool = True,
+) -> None:
     if x_D.shape != (2,) or centroids_ED.shape[-1] != 2:
         raise ValueError(
             "x_D and centroids_ED must have width 2 to be drawn in the plane, got "
             f"{x_D.shape[-1]} and {centroids_ED.shape[-1]}"
         )
-    if not x_D.any():
+    if project and not x_D.any():
         raise ValueError("x_D must not be zero: a zero vector has no direction to project onto")
-    direction = x_D / np.linalg.norm(x_D)
-    reach = centroids_ED @ direction
-    ends = np.array([reach.min() - 0.2, reach.max() + 0.3])
-    ax.plot(*np.outer(direction, ends), color=QUIET, linewidth=1, zorder=1)
-    for expert, centroid in enumerate(centroids_ED):
-        foot = reach[expert] * direction
-        ax.plot(*zip(centroid, foot, strict=True), color=QUIET, linewidth=0.8, linestyle=":")
-        ax.plot(*foot, "o", color=expert_colour(expert), markersize=4, zorder=3)
-        label_expert(ax, centroid[0], centroid[1], expert, str(expert), size=16)
-    _arrow(ax, np.zeros(2), x_D, INK, width=2.2)
+    points = np.vstack([centroids_ED, x_D])
+    if project:
+        direction = x_D / np.linalg.norm(x_D)
+        reach = centroids_ED @ direction
+        ends = np.array([reach.min() - 0.2, reach.max() + 0.3])
+        ax.plot(*np.outer(direction, ends), color=QUIET, linewidth=1, zorder=1)
+        points = np.vstack([points, np.outer(ends, direction)])
+    numbered = range(len(centroids_ED)) if len(centroids_ED) <= 16 else ringed
+    for expert, (x, y) in enumerate(centroids_ED):
+        colour = expert_colour(expert)
+        if project:
+            foot = reach[expert] * direction
+            ax.plot((x, foot[0]), (y, foot[1]), color=QUIET, linewidth=0.8, linestyle=":")
+            ax.plot(*foot, "o", color=colour, markersize=4, zorder=3)
+        if expert in numbered:
+            label_expert(ax, x, y, expert, str(expert), size=16)
+        else:
+            ax.plot(x, y, "o", color=colour, markersize=6, zorder=3)
+        if expert in ringed:
+            ax.plot(x, y, "o", markersize=20, color="none", markeredgecolor=INK, mew=2, zorder=4)
+    if x_D.any():
+        _arrow(ax, np.zeros(2), x_D, INK, width=2.2)
     middle = (x_D[0] / 2, x_D[1] / 2)
-    ax.annotate("token $u_t$", middle, xytext=(6, -12), textcoords="offset points", size=10.5)
-    _frame_plane(ax, np.vstack([centroids_ED, x_D, np.outer(ends, direction)]))
+    # Among moving tokens and many centroids the label needs a ground of its own.
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    above: dict[str, Any] = {"zorder": 7, "bbox": ground} if ringed else {}
+    ax.annotate(
+        "token $u_t$", middle, xytext=(6, -12), textcoords="offset points", size=10.5, **above
+    )
+    _frame_plane(ax, points)
     ax.set_xlabel("coordinate 0")
     ax.set_ylabel("coordinate 1")
 

@@ -86,6 +86,19 @@ def test_notebook_runs_as_in_colab(name: str, fork: Path, empty: Path) -> None:
     )
 
 
+def test_widgets_move_with_the_ipywidgets_of_colab() -> None:
+    run = subprocess.run(
+        [PYTHON, "-m", "tests.widget_checks"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.startswith("ipywidgets 7.7")
+
+
 def test_without_an_address_the_set_up_cell_says_what_to_do(empty: Path) -> None:
     template = (ROOT / "tools" / "setup_cell.py").read_text(encoding="utf-8")
     run = subprocess.run(
