@@ -1,4 +1,4 @@
-"""Draw the picture that the README and the book's first page show: book/images/routing.svg."""
+"""Draw the picture that the README shows: book/images/routing.svg."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def test_both_themes_give_every_colour() -> None:
 @pytest.mark.parametrize("ground", ["page", "card", "surface", "accent-soft"])
 def test_words_and_controls_stand_out(theme: str, ground: str) -> None:
     colours = themes()[theme]
-    for words in ("ink", "muted", "accent", "good", "bad"):
+    for words in ("ink", "muted", "accent", "good", "bad", "number"):
         assert contrast(colours[words], colours[ground]) >= 4.5, words
     assert contrast(colours["control"], colours[ground]) >= 3
     assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
@@ -59,7 +59,11 @@ def test_experts_have_the_colours_of_the_figures(
 
 def test_experts_stand_out_in_the_dark() -> None:
     colours = themes()["dark"]
-    assert min(contrast(c, colours["card"]) for c in EXPERT_COLOURS_DARK) >= 3
+    for colour in EXPERT_COLOURS_DARK:
+        assert contrast(colour, colours["card"]) >= 4
+        assert (
+            contrast(colour, colours["page"]) >= 4.5
+        )  # words on an expert are of the page's colour
 
 
 def test_fonts_are_light_and_bring_their_licences() -> None:
