@@ -17,7 +17,7 @@ FILES = [
 ]  # fmt: skip
 TEXTS = [path for path in FILES if path.is_file() and path != Path(__file__)]
 KINDS = {
-    "", ".bib", ".cff", ".css", ".ipynb", ".js", ".json", ".md", ".py", ".svg", ".toml", ".txt",
+    "", ".bib", ".cff", ".css", ".html", ".ipynb", ".js", ".json", ".md", ".py", ".svg", ".toml", ".txt",
     ".typed", ".yml",
 }  # fmt: skip
 
