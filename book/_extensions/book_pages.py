@@ -36,12 +36,6 @@ SEARCH = (
 NOT_FOUND = "There is no page at this address: search the book, or choose one of its chapters."
 FIRST_FONTS = ("serif", "serif-bold", "sans")  # every page needs these at once
 THEME_COLOURS = {"light": "#ffffff", "dark": "#12161c"}  # --book-page
-# Before the first line is drawn: the theme's own script chooses only once all is loaded.
-CHOOSE_THEME = """
-const page = document.documentElement.dataset;
-const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-if (page.theme === "auto") page.theme = dark ? "dark" : "light";
-"""
 
 
 # --- what a page is about ---
@@ -251,7 +245,6 @@ def settle_address(_app: Sphinx, config: Config) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
-    app.add_js_file(None, body=CHOOSE_THEME, priority=100)
     app.connect("config-inited", settle_address)
     app.connect("doctree-read", examine)
     app.connect("html-page-context", complete_page)

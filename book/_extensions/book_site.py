@@ -1,6 +1,8 @@
 """What makes the built site whole in itself: no page asks another host for anything.
 
-- MathJax and the widget manager are copied from node_modules into _static, with their licences.
+- Formulas are set while the book is built (site_maths.py); the written pages get their icons and
+  share one sheet of styles (site_finish.py, site_styles.py).
+- KaTeX's sheet and fonts come from node_modules, with its licence and that of the icons.
 - A figure's alternative text comes from the output that it belongs to.
 - Links to Colab and to the sources appear when _config.yml names a repository, and not before.
 """
@@ -19,18 +21,14 @@ from sphinx.errors import ExtensionError
 
 # From a package in node_modules to a folder in _static, and what of it pages can ask for.
 COPIES = {
-    "mathjax/es5": ("mathjax", ["tex-chtml.js", "a11y", "input/tex", "output/chtml", "sre"]),
-    "mathjax": ("mathjax", ["LICENSE"]),
-    "@jupyter-widgets/html-manager/dist": (
-        "widgets",
-        ["embed.js", "embed.js.LICENSE.txt", "*.woff*", "*.ttf"],
-    ),
-    "@jupyter-widgets/html-manager": ("widgets", ["LICENSE"]),
+    "katex/dist": ("katex", ["katex.min.css", "fonts/*.woff2"]),
+    "katex": ("katex", ["LICENSE"]),
+    "@fortawesome/fontawesome-free": ("icons", ["LICENSE.txt"]),
 }
 
 
 def copy_packages(app: Sphinx) -> None:
-    """Put other people's scripts and fonts into _static."""
+    """Put other people's styles and fonts into _static."""
     for package, (folder, patterns) in COPIES.items():
         source = Path(app.srcdir, "node_modules", package)
         for pattern in patterns:
@@ -76,4 +74,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     NbElementRenderer.render_image = render_image_with_its_alt
     app.connect("config-inited", link_repository)
     app.connect("builder-inited", copy_packages)
+    app.add_css_file("katex/katex.min.css", priority=400)
+    app.setup_extension("site_maths")
+    app.setup_extension("site_finish")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
