@@ -4,6 +4,10 @@ Sort the assignments by expert, run each expert on one contiguous block, undo th
 the K rows of each token in a fixed order.                                          Chapter 07.
 """
 
+import contextlib
+import functools
+import math
+import mmap
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,7 +17,6 @@ from torch.autograd.function import once_differentiable
 from moe_tutorial.experts import Activation, activate, first_width
 from moe_tutorial.validation import (
     check_choice,
-    check_distinct,
     check_expert_range,
     check_finite,
     check_floating,
@@ -22,6 +25,9 @@ from moe_tutorial.validation import (
 )
 
 Method = Literal["loop", "grouped"]
+
+LARGE = 2**25
+"""Bytes from which on the C library always asks the system for fresh memory."""
 
 
 class _Assignments(NamedTuple):
@@ -55,14 +61,15 @@ def dispatch(
     ``torch.nn.functional.grouped_mm`` (torch 2.10 and newer), which has no loop in Python and, on
     a GPU, no wait for the number of rows; it has no float64 and no biases here.
 
-    :func:`chosen_method` picks one. Each adds a token's K rows in one fixed order and without
-    atomic operations, so two runs give the same bits. Sums run in float32 at least. Under
+    :func:`chosen_method` picks one. Each adds a token's K rows in one fixed order, so two runs
+    give the same bits; the loop does on a GPU if no token names an expert twice, as no router
+    here does. Sums run in float32 at least. Under
     ``torch.compile`` the call is left out of the graph, which leaves one graph before it and one
     after it.
 
     Args:
         x_TD: tokens, ``[T, D]`` with any leading dimensions.
-        experts_TK: int64 ids of the chosen experts, ``[T, K]``, no id twice in a row.
+        experts_TK: int64 ids of the chosen experts, ``[T, K]``; an id named twice counts twice.
         gates_TK: ``[T, K]``.
         in_EDH: first weights, ``[E, D, H]``, H = F for GELU and 2F for SwiGLU.
         out_EFD: second weights, ``[E, F, D]``.
@@ -76,8 +83,8 @@ def dispatch(
 
     Raises:
         TypeError: a tensor of the wrong dtype.
-        ValueError: shapes that do not fit, ids out of range or named twice, gates that are not
-            finite, two devices, or a method that cannot serve this call.
+        ValueError: shapes that do not fit, ids out of range, gates that are not finite,
+            two devices, or a method that cannot serve this call.
     """
     result: Tensor = _dispatch(
         x_TD, experts_TK, gates_TK, in_EDH, out_EFD, activation, in_bias_EH, out_bias_ED, method
@@ -112,10 +119,6 @@ def _can_group(x_TD: Tensor, in_EDH: Tensor, out_EFD: Tensor, bias: Tensor | Non
     )
 
 
-def _autocast_device(x_TD: Tensor) -> str:
-    return "cpu" if x_TD.is_meta else x_TD.device.type
-
-
 # Left out of a compiled graph as a whole: the loop asks for the number of rows, and grouped_mm in
 # float32 has no compiled form.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -133,9 +136,10 @@ def _dispatch(
     _check(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, activation, in_bias_EH, out_bias_ED)
     flat_TD, flat_experts_TK = x_TD.flatten(0, -2), experts_TK.flatten(0, -2)
     flat_gates_TK = gates_TK.flatten(0, -2).to(compute_dtype(x_TD))
-    dtype = x_TD.dtype
-    if torch.is_autocast_enabled(x_TD.device.type):
-        dtype = torch.get_autocast_dtype(x_TD.device.type)
+    dtype, device = x_TD.dtype, "cpu" if x_TD.is_meta else x_TD.device.type
+    autocast = torch.is_autocast_enabled(device)
+    if autocast:
+        dtype = torch.get_autocast_dtype(device)
     flat_TD, in_EDH, out_EFD = flat_TD.to(dtype), in_EDH.to(dtype), out_EFD.to(dtype)
     if in_bias_EH is not None and out_bias_ED is not None:
         in_bias_EH, out_bias_ED = in_bias_EH.to(dtype), out_bias_ED.to(dtype)
@@ -147,37 +151,56 @@ def _dispatch(
             f"bfloat16 or float16 rows of a multiple of 16 bytes, got {flat_TD.dtype} with widths "
             f"{tuple(in_EDH.shape[1:])} and {tuple(out_EFD.shape[1:])}"
         )
-    # Inside a Function gradients are always off, so it has to be told whether they will be wanted.
-    inputs = (x_TD, gates_TK, in_EDH, out_EFD, in_bias_EH, out_bias_ED)
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    with torch.autocast(_autocast_device(x_TD), enabled=False):
-        function = _Loop if method == "loop" else _Grouped
-        y_TD: Tensor = function.apply(  # type: ignore[no-untyped-call]
-            flat_TD,
-            flat_gates_TK,
-            flat_experts_TK,
-            activation,
-            keep,
-            in_EDH,
-            out_EFD,
-            in_bias_EH,
-            out_bias_ED,
-        )
+    function = _Loop if method == "loop" else _Grouped
+    arguments = (
+        flat_TD,
+        flat_gates_TK,
+        flat_experts_TK,
+        activation,
+        in_EDH,
+        out_EFD,
+        in_bias_EH,
+        out_bias_ED,
+    )
+    wanted = torch.is_grad_enabled() and any(
+        isinstance(argument, Tensor) and argument.requires_grad for argument in arguments
+    )
+    with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
+        # With no backward to come, the Function's forward alone saves memory and time.
+        run: Any = function.apply if wanted else functools.partial(function.forward, None)
+        y_TD: Tensor = run(*arguments)
     return y_TD.reshape(x_TD.shape)
 
 
 def _sort(experts_TK: Tensor, num_experts: int) -> _Assignments:
     sorted_R, order_R = experts_TK.flatten().sort(stable=True)
+    token_R = order_R // experts_TK.shape[1]
     slot_R = torch.empty_like(order_R)
-    slot_R[order_R] = torch.arange(len(order_R), device=order_R.device)
+    slot_R.scatter_(0, order_R, torch.arange(len(order_R), device=order_R.device))
     # searchsorted needs no answer from the device, which bincount would wait for.
     ids_E = torch.arange(num_experts, device=order_R.device)
-    return _Assignments(
-        order_R,
-        order_R // experts_TK.shape[1],
-        slot_R.view_as(experts_TK),
-        torch.searchsorted(sorted_R, ids_E, right=True, out_int32=True),
-    )
+    ends_E = torch.searchsorted(sorted_R, ids_E, right=True, out_int32=True)
+    return _Assignments(order_R, token_R, slot_R.view_as(experts_TK), ends_E)
+
+
+def _is_large(like: Tensor, *shape: int) -> bool:
+    size = math.prod(shape) * like.element_size()
+    return like.device.type == "cpu" and size >= LARGE and hasattr(mmap, "MADV_HUGEPAGE")
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """Memory for a large result.
+
+    Linux hands out fresh memory in pages of 4 KB and clears each at its first use, which for a
+    gradient of all experts takes as long as a good part of the products that fill it. Pages of
+    2 MB, which torch asks for only if THP_MEM_ALLOC_ENABLE is set, need far fewer such stops.
+    """
+    if not _is_large(like, *shape):
+        return like.new_empty(shape)
+    size = math.prod(shape) * like.element_size()
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
 def _activate_backward(hidden_RH: Tensor, grad_RF: Tensor, activation: Activation) -> Tensor:
@@ -200,12 +223,11 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Any | None,
         x_TD: Tensor,
         gates_TK: Tensor,
         experts_TK: Tensor,
         activation: Activation,
-        keep: bool,
         in_EDH: Tensor,
         out_EFD: Tensor,
         in_bias_EH: Tensor | None,
@@ -215,44 +237,48 @@ class _Loop(torch.autograd.Function):
         ends = rows.ends_E.tolist()
         gates_R1 = gates_TK.flatten()[rows.order_R, None]
         most = max(end - begin for begin, end in zip([0, *ends], ends, strict=False))
-        hidden_RH = x_TD.new_empty(len(rows.order_R) if keep else most, in_EDH.shape[2])
         # Blocks of memory that all experts share: fresh ones would cost more than the copying.
-        tokens_RD, outputs_RD = x_TD.new_empty(2, most, x_TD.shape[1])
+        kept = len(rows.order_R) if ctx else most
+        hidden_RH, outputs_RD = (
+            _empty(x_TD, kept, in_EDH.shape[2]),
+            _empty(x_TD, kept, x_TD.shape[1]),
+        )
+        tokens_RD, weighted_RD = (
+            x_TD.new_empty(most, x_TD.shape[1]),
+            gates_TK.new_empty(most, x_TD.shape[1]),
+        )
         y_TD = torch.zeros_like(x_TD, dtype=gates_TK.dtype)
         begin = 0
         for e, end in enumerate(ends):
             if end == begin:
                 continue
-            n = end - begin
-            token_R, u_RD, o_RD = rows.token_R[begin:end], tokens_RD[:n], outputs_RD[:n]
-            h_RH = hidden_RH[begin:end] if keep else hidden_RH[:n]
+            n, kept = end - begin, begin if ctx else 0
+            token_R, u_RD = rows.token_R[begin:end], tokens_RD[:n]
+            h_RH, o_RD = hidden_RH[kept : kept + n], outputs_RD[kept : kept + n]
             torch.index_select(x_TD, 0, token_R, out=u_RD)
             _affine(u_RD, in_EDH[e], in_bias_EH if in_bias_EH is None else in_bias_EH[e], h_RH)
             a_RF = activate(h_RH, activation)
             _affine(a_RF, out_EFD[e], out_bias_ED if out_bias_ED is None else out_bias_ED[e], o_RD)
-            # A token chooses an expert once, so no two rows of this sum meet.
-            if o_RD.dtype == y_TD.dtype:
-                y_TD.index_add_(0, token_R, o_RD.mul_(gates_R1[begin:end]))
-            else:
-                y_TD.index_add_(0, token_R, o_RD * gates_R1[begin:end])
+            # Where a token names an expert once, no two rows of this sum meet.
+            torch.mul(o_RD, gates_R1[begin:end], out=weighted_RD[:n])
+            y_TD.index_add_(0, token_R, weighted_RD[:n])
             begin = end
-        if not keep:
-            return y_TD.to(x_TD.dtype)
-        ctx.save_for_backward(x_TD, gates_R1, in_EDH, out_EFD, out_bias_ED, hidden_RH, *rows)
-        ctx.activation, ctx.ends, ctx.most = activation, ends, most
-        ctx.has_in_bias = in_bias_EH is not None
+        if ctx:
+            ctx.save_for_backward(x_TD, gates_R1, in_EDH, out_EFD, hidden_RH, outputs_RD, *rows)
+            ctx.activation, ctx.ends, ctx.most = activation, ends, most
+            ctx.has_bias = in_bias_EH is not None
         return y_TD.to(x_TD.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y_TD: Tensor) -> tuple[Tensor | None, ...]:
-        x_TD, gates_R1, in_EDH, out_EFD, out_bias_ED, hidden_RH, *rest = ctx.saved_tensors
+        x_TD, gates_R1, in_EDH, out_EFD, hidden_RH, outputs_RD, *rest = ctx.saved_tensors
         rows = _Assignments(*rest)
         grad_x_TD = torch.zeros_like(x_TD, dtype=gates_R1.dtype)
         grad_gates_R = torch.empty_like(gates_R1[:, 0])
-        grad_in_EDH, grad_out_EFD = torch.empty_like(in_EDH), torch.empty_like(out_EFD)
-        grad_in_bias_EH = x_TD.new_zeros(in_EDH.shape[::2]) if ctx.has_in_bias else None
-        grad_out_bias_ED = torch.zeros_like(out_bias_ED) if out_bias_ED is not None else None
+        grad_in_EDH, grad_out_EFD = _empty(in_EDH, *in_EDH.shape), _empty(out_EFD, *out_EFD.shape)
+        grad_in_bias_EH = x_TD.new_zeros(in_EDH.shape[::2]) if ctx.has_bias else None
+        grad_out_bias_ED = x_TD.new_zeros(out_EFD.shape[::2]) if ctx.has_bias else None
         tokens_RD, grads_RD = x_TD.new_empty(2, ctx.most, x_TD.shape[1])
         activated_RF = x_TD.new_empty(ctx.most, out_EFD.shape[1])
         begin = 0
@@ -263,30 +289,24 @@ class _Loop(torch.autograd.Function):
                 grad_out_EFD[e].zero_()
                 continue
             block = slice(begin, end)
-            token_R, gate_R1, h_RH = rows.token_R[block], gates_R1[block], hidden_RH[block]
+            token_R, h_RH = rows.token_R[block], hidden_RH[block]
             u_RD, dy_RD, da_RF = tokens_RD[:n], grads_RD[:n], activated_RF[:n]
             torch.index_select(x_TD, 0, token_R, out=u_RD)
             torch.index_select(grad_y_TD, 0, token_R, out=dy_RD)
-            a_RF = activate(h_RH, ctx.activation)
+            grad_gates_R[block] = _row_dots(outputs_RD[block], dy_RD)
+            dy_RD.mul_(gates_R1[block])
+            torch.mm(activate(h_RH, ctx.activation).T, dy_RD, out=grad_out_EFD[e])
             torch.mm(dy_RD, out_EFD[e].T, out=da_RF)
-            # o . dy = (a W) . dy = a . (dy W^T): the outputs themselves are not needed.
-            grad_gates_R[block] = _row_dots(a_RF, da_RF)
-            if out_bias_ED is not None and grad_out_bias_ED is not None:
-                grad_gates_R[block] += (dy_RD @ out_bias_ED[e]).to(grad_gates_R.dtype)
-                grad_out_bias_ED[e] = gate_R1[:, 0].to(dy_RD.dtype) @ dy_RD
-            gate_R1 = gate_R1.to(a_RF.dtype)
-            torch.mm(a_RF.mul_(gate_R1).T, dy_RD, out=grad_out_EFD[e])
-            dh_RH = _activate_backward(h_RH, da_RF.mul_(gate_R1), ctx.activation)
-            if grad_in_bias_EH is not None:
-                grad_in_bias_EH[e] = dh_RH.sum(0)
+            dh_RH = _activate_backward(h_RH, da_RF, ctx.activation)
             torch.mm(u_RD.T, dh_RH, out=grad_in_EDH[e])
+            if grad_in_bias_EH is not None and grad_out_bias_ED is not None:
+                grad_in_bias_EH[e], grad_out_bias_ED[e] = dh_RH.sum(0), dy_RD.sum(0)
             du_RD = torch.mm(dh_RH, in_EDH[e].T, out=dy_RD)
             grad_x_TD.index_add_(0, token_R, du_RD.to(grad_x_TD.dtype))
             begin = end
         return (
             grad_x_TD.to(x_TD.dtype),
             grad_gates_R[rows.slot_TK],
-            None,
             None,
             None,
             grad_in_EDH,
@@ -301,12 +321,11 @@ class _Grouped(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Any | None,
         x_TD: Tensor,
         gates_TK: Tensor,
         experts_TK: Tensor,
         activation: Activation,
-        keep: bool,
         in_EDH: Tensor,
         out_EFD: Tensor,
         _in_bias: None,
@@ -314,13 +333,14 @@ class _Grouped(torch.autograd.Function):
     ) -> Tensor:
         product = torch.nn.functional.grouped_mm
         rows = _sort(experts_TK, len(in_EDH))
-        tokens_RD = x_TD.index_select(0, rows.token_R)
-        hidden_RH = product(tokens_RD, in_EDH, offs=rows.ends_E)
+        hidden_RH = product(x_TD.index_select(0, rows.token_R), in_EDH, offs=rows.ends_E)
         activated_RF = activate(hidden_RH, activation)
+        if not ctx:
+            del hidden_RH
         outputs_RD = product(activated_RF, out_EFD, offs=rows.ends_E)
-        if keep:
+        if ctx:
             ctx.save_for_backward(
-                gates_TK, in_EDH, out_EFD, tokens_RD, hidden_RH, activated_RF, *rows
+                x_TD, gates_TK, in_EDH, out_EFD, hidden_RH, activated_RF, outputs_RD, *rows
             )
             ctx.activation = activation
         return _sum_of_rows(outputs_RD, rows.slot_TK, gates_TK)
@@ -328,24 +348,24 @@ class _Grouped(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y_TD: Tensor) -> tuple[Tensor | None, ...]:
-        gates_TK, in_EDH, out_EFD, tokens_RD, hidden_RH, activated_RF, *rest = ctx.saved_tensors
+        x_TD, gates_TK, in_EDH, out_EFD, hidden_RH, activated_RF, outputs_RD, *rest = (
+            ctx.saved_tensors
+        )
         rows = _Assignments(*rest)
         product = torch.nn.functional.grouped_mm
         dy_RD = grad_y_TD.index_select(0, rows.token_R)
+        grad_gates_R = _row_dots(outputs_RD, dy_RD)
+        dy_RD.mul_(gates_TK.flatten()[rows.order_R, None])
+        grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E)
         da_RF = product(dy_RD, out_EFD.mT, offs=rows.ends_E)
-        # o . dy = (a W) . dy = a . (dy W^T): the outputs themselves are not needed.
-        grad_gates_R = _row_dots(activated_RF, da_RF)
-        gates_R1 = gates_TK.flatten()[rows.order_R, None].to(da_RF.dtype)
-        # Scaling the rows in place, both of them fresh, needs no third tensor of their size.
-        grad_out_EFD = product(activated_RF.mT, dy_RD.mul_(gates_R1), offs=rows.ends_E)
-        dh_RH = _activate_backward(hidden_RH, da_RF.mul_(gates_R1), ctx.activation)
-        grad_in_EDH = product(tokens_RD.mT, dh_RH, offs=rows.ends_E)
+        dh_RH = _activate_backward(hidden_RH, da_RF, ctx.activation)
+        tokens_RD = x_TD.index_select(0, rows.token_R)
+        grad_in_EDH = _weight_gradients(tokens_RD, dh_RH, rows.ends_E)
         du_RD = product(dh_RH, in_EDH.mT, offs=rows.ends_E)
         grad_x_TD = _sum_of_rows(du_RD, rows.slot_TK, None)
         return (
             grad_x_TD,
             grad_gates_R[rows.slot_TK],
-            None,
             None,
             None,
             grad_in_EDH,
@@ -355,10 +375,23 @@ class _Grouped(torch.autograd.Function):
         )
 
 
-def _row_dots(a_RF: Tensor, b_RF: Tensor) -> Tensor:
-    # A dot product of half-precision rows would round every partial sum.
-    dtype = compute_dtype(a_RF)
-    dots_R: Tensor = torch.linalg.vecdot(a_RF.to(dtype), b_RF.to(dtype))
+def _weight_gradients(rows_RD: Tensor, grads_RH: Tensor, ends_E: Tensor) -> Tensor:
+    shape = (len(ends_E), rows_RD.shape[1], grads_RH.shape[1])
+    if not _is_large(rows_RD, *shape):
+        return torch.nn.functional.grouped_mm(rows_RD.mT, grads_RH, offs=ends_E)
+    # On a CPU grouped_mm is a loop too, but one that cannot be told where to write.
+    gradients_EDH = _empty(rows_RD, *shape)
+    counts = ends_E.diff(prepend=ends_E.new_zeros(1)).tolist()
+    blocks = zip(
+        torch.split(rows_RD, counts), torch.split(grads_RH, counts), gradients_EDH, strict=True
+    )
+    for rows_ND, grads_NH, gradient_DH in blocks:
+        torch.mm(rows_ND.T, grads_NH, out=gradient_DH)
+    return gradients_EDH
+
+
+def _row_dots(a_RD: Tensor, b_RD: Tensor) -> Tensor:
+    dots_R: Tensor = (a_RD * b_RD).sum(-1, dtype=compute_dtype(a_RD))
     return dots_R
 
 
@@ -371,14 +404,11 @@ def _affine(u_RD: Tensor, weight_DH: Tensor, bias_H: Tensor | None, out: Tensor)
 
 def _sum_of_rows(rows_RD: Tensor, slot_TK: Tensor, gates_TK: Tensor | None) -> Tensor:
     # embedding_bag adds the K rows of each token in the order of slot_TK, in one pass over memory.
-    if rows_RD.dtype in (torch.float32, torch.float64):
-        return torch.nn.functional.embedding_bag(
-            slot_TK, rows_RD, mode="sum", per_sample_weights=gates_TK
-        )
-    rows_TKD = rows_RD[slot_TK].to(torch.float32)
     if gates_TK is not None:
-        rows_TKD = rows_TKD * gates_TK[..., None]
-    return rows_TKD.sum(1).to(rows_RD.dtype)
+        gates_TK = gates_TK.to(rows_RD.dtype)
+    return torch.nn.functional.embedding_bag(
+        slot_TK, rows_RD, mode="sum", per_sample_weights=gates_TK
+    )
 
 
 def _check(
@@ -400,24 +430,24 @@ def _check(
         raise TypeError("experts_TK must be a tensor of int64 expert ids")
     num_experts, hidden_width, model_width = out_EFD.shape
     width = first_width(hidden_width, activation)
+    tokens, k = tuple(x_TD.shape[:-1]), experts_TK.shape[-1]
     expected = {
         "in_EDH": (in_EDH, (num_experts, model_width, width)),
-        "x_TD": (x_TD, (*x_TD.shape[:-1], model_width)),
-        "experts_TK": (experts_TK, (*x_TD.shape[:-1], experts_TK.shape[-1])),
-        "gates_TK": (gates_TK, tuple(experts_TK.shape)),
-        "in_bias_EH": (in_bias_EH, (num_experts, width)),
-        "out_bias_ED": (out_bias_ED, (num_experts, model_width)),
+        "x_TD": (x_TD, (*tokens, model_width)),
+        "experts_TK": (experts_TK, (*tokens, k)),
+        "gates_TK": (gates_TK, (*tokens, k)),
     }
+    if in_bias_EH is not None and out_bias_ED is not None:
+        expected["in_bias_EH"] = (in_bias_EH, (num_experts, width))
+        expected["out_bias_ED"] = (out_bias_ED, (num_experts, model_width))
+    elif in_bias_EH is not None or out_bias_ED is not None:
+        raise ValueError("in_bias_EH and out_bias_ED must both be given, or neither")
     for name, (tensor, shape) in expected.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
+        if tensor.shape != shape:
             raise ValueError(
                 f"{name} must have shape {shape} to fit out_EFD {tuple(out_EFD.shape)} and "
                 f"activation {activation!r}, got {tuple(tensor.shape)}"
             )
-    if (in_bias_EH is None) != (out_bias_ED is None):
-        raise ValueError("in_bias_EH and out_bias_ED must both be given, or neither")
-    present = {name: tensor for name, (tensor, _) in expected.items() if tensor is not None}
-    check_same_device(**present, out_EFD=out_EFD)
+    check_same_device(**{name: it[0] for name, it in expected.items()}, out_EFD=out_EFD)
     check_finite("gates_TK", gates_TK)
     check_expert_range(experts_TK, num_experts)
-    check_distinct(experts_TK)

@@ -68,12 +68,17 @@ def gumbel_top_k(
         logits_TE.shape, generator=generator, dtype=logits_TE.dtype, device=logits_TE.device
     )
     # rand can return exactly 0, whose logarithm would rule an expert out for good.
-    noise_TE.clamp_(min=torch.finfo(noise_TE.dtype).tiny).log_().neg_().log_().neg_()
-    # l / tau + G and l + tau G order the experts alike; each form is used where it cannot overflow.
-    tau = torch.as_tensor(temperature, dtype=logits_TE.dtype, device=logits_TE.device)
-    tau = tau.clamp(min=torch.finfo(tau.dtype).tiny)
+    tiny = torch.finfo(noise_TE.dtype).tiny
+    noise_TE.clamp_(min=tiny).log_().neg_().log_()  # this is -G
     shifted_TE = logits_TE - logits_TE.amax(-1, keepdim=True)
-    perturbed_TE = shifted_TE / tau.clamp(min=1) + noise_TE * tau.clamp(max=1)
+    # l / tau + G and l + tau G order the experts alike; each form is used where it cannot overflow.
+    if isinstance(temperature, Tensor):
+        tau = temperature.to(logits_TE.dtype).clamp(min=tiny)
+        perturbed_TE = shifted_TE / tau.clamp(min=1) - noise_TE * tau.clamp(max=1)
+    elif temperature > 1:
+        perturbed_TE = shifted_TE / temperature - noise_TE
+    else:
+        perturbed_TE = shifted_TE - noise_TE * max(temperature, tiny)
     return perturbed_TE.topk(k, dim=-1).indices
 
 

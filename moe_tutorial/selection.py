@@ -12,6 +12,7 @@ from moe_tutorial.validation import (
     check_experts,
     check_k,
     check_logits,
+    check_sums,
     compute_dtype,
 )
 
@@ -120,9 +121,5 @@ def renormalise(probabilities_TE: Tensor, experts_TK: Tensor) -> Tensor:
     """
     kept_TK = keep(probabilities_TE, experts_TK)
     sums_T1 = kept_TK.sum(-1, keepdim=True)
-    if not torch.compiler.is_compiling() and not sums_T1.is_meta and (sums_T1 <= 0).any():
-        raise ValueError(
-            "probabilities_TE of the chosen experts must sum to more than 0, got a token where "
-            f"they sum to {sums_T1.min().item()}: use softmax_over_chosen, which cannot underflow"
-        )
+    check_sums("probabilities_TE", sums_T1)
     return kept_TK / sums_T1

@@ -1,6 +1,11 @@
 """Bad input is refused by name, so that the message says how to mend the call.
 
 Every public function of the package calls these checks first. None of them changes a value.
+
+Shapes, dtypes and devices are known to the host. Values on a GPU are not, and asking for one would
+make the host wait for all the work before it. So a GPU checks its values itself: one that fails
+ends the program with "device-side assert triggered", as an index out of range does in torch, and
+the check's name stands on the standard error stream. ``CUDA_LAUNCH_BLOCKING=1`` shows the line.
 """
 
 import math
@@ -24,6 +29,13 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 def _values_are_visible(tensor: Tensor) -> bool:
     # While torch.compile traces, or on the meta device, there are shapes but no numbers to look at.
     return not (torch.compiler.is_compiling() or tensor.is_meta)
+
+
+def _holds(condition: Tensor, requirement: str) -> bool:
+    if condition.is_cuda:
+        torch._assert_async(condition, requirement)
+        return True
+    return bool(condition)
 
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -52,19 +64,25 @@ def check_floating(name: str, tensor: Any, *, rank: int = 2) -> None:
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity, and say where the first one is."""
-    if not _values_are_visible(tensor):
+    if not _values_are_visible(tensor) or tensor.numel() == 0:
         return
-    finite = torch.isfinite(tensor)
-    if not finite.all():
-        where = tuple((~finite).nonzero()[0].tolist())
-        raise ValueError(f"{name} must be finite, got {tensor[where].item()} at index {where}")
+    requirement = f"{name} must be finite"
+    if tensor.is_cuda:
+        _holds(torch.isfinite(tensor).all(), requirement)
+        return
+    # A finite sum has finite terms; one that is not may also have overflowed.
+    if math.isfinite(tensor.detach().sum().item()):
+        return
+    wrong = ~torch.isfinite(tensor)
+    if wrong.any():
+        where = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(f"{requirement}, got {tensor[where].item()} at index {where}")
 
 
 def check_same_device(**tensors: Tensor) -> None:
     """Refuse tensors on different devices."""
-    devices = {name: tensor.device for name, tensor in tensors.items()}
-    if len(set(devices.values())) > 1:
-        found = ", ".join(f"{name} on {device}" for name, device in devices.items())
+    if len({tensor.device for tensor in tensors.values()}) > 1:
+        found = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
         raise ValueError(f"all tensors must be on one device, got {found}")
 
 
@@ -94,9 +112,10 @@ def check_positive(name: str, value: Any) -> None:
     """Refuse a number, or a tensor with an entry, that is zero, negative or NaN."""
     if isinstance(value, Tensor):
         check_floating(name, value, rank=0)
-        if _values_are_visible(value) and not (value > 0).all():
+        requirement = f"{name} must be positive everywhere"
+        if _values_are_visible(value) and not _holds((value > 0).all(), requirement):
             worst = value[~(value > 0)].flatten()[0].item()
-            raise ValueError(f"{name} must be positive everywhere, got {worst}")
+            raise ValueError(f"{requirement}, got {worst}")
     elif isinstance(value, Real):
         check_positive_number(name, value)
     else:
@@ -163,20 +182,20 @@ def check_distinct(experts_TK: Tensor) -> None:
         return
     sorted_TK = experts_TK.sort(-1).values
     twice = sorted_TK[..., 1:] == sorted_TK[..., :-1]
-    if twice.any():
-        expert = sorted_TK[..., 1:][twice][0].item()
-        raise ValueError(f"experts_TK must name an expert once per token, got {expert} twice")
+    requirement = "experts_TK must name an expert once per token"
+    if not _holds(~twice.any(), requirement):
+        raise ValueError(f"{requirement}, got {sorted_TK[..., 1:][twice][0].item()} twice")
 
 
 def check_expert_range(experts_TK: Tensor, num_experts: int) -> None:
     """Refuse expert ids outside 0 .. E-1."""
     if not _values_are_visible(experts_TK) or experts_TK.numel() == 0:
         return
-    low, high = experts_TK.min().item(), experts_TK.max().item()
-    if low < 0 or high >= num_experts:
-        raise ValueError(
-            f"experts_TK must hold ids from 0 to {num_experts - 1}, got {low if low < 0 else high}"
-        )
+    lowest, highest = torch.aminmax(experts_TK)
+    requirement = f"experts_TK must hold ids from 0 to {num_experts - 1}"
+    if not _holds((lowest >= 0) & (highest < num_experts), requirement):
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(f"{requirement}, got {wrong.item()}")
 
 
 def check_probabilities(name: str, probabilities_TE: Any) -> None:
@@ -184,14 +203,30 @@ def check_probabilities(name: str, probabilities_TE: Any) -> None:
     check_logits(name, probabilities_TE)
     if not _values_are_visible(probabilities_TE) or probabilities_TE.numel() == 0:
         return
-    lowest = probabilities_TE.min().item()
-    if lowest < 0:
-        raise ValueError(f"{name} must not be negative, got {lowest}")
+    lowest = probabilities_TE.min()
+    if not _holds(lowest >= 0, f"{name} must not be negative"):
+        raise ValueError(f"{name} must not be negative, got {lowest.item()}")
     sums = probabilities_TE.to(compute_dtype(probabilities_TE)).sum(-1)
-    worst = sums.flatten()[(sums - 1).abs().argmax()].item()
+    furthest = (sums - 1).abs()
     # Rows may have been rounded in a narrower dtype before they came here.
-    if abs(worst - 1) > max(1e-3, torch.finfo(probabilities_TE.dtype).eps ** 0.5):
-        raise ValueError(f"every row of {name} must sum to 1, got a row that sums to {worst:.6g}")
+    tolerance = max(1e-3, torch.finfo(probabilities_TE.dtype).eps ** 0.5)
+    requirement = f"every row of {name} must sum to 1"
+    if not _holds(furthest.amax() <= tolerance, requirement):
+        worst = sums.flatten()[furthest.argmax()].item()
+        raise ValueError(f"{requirement}, got a row that sums to {worst:.6g}")
+
+
+def check_sums(name: str, sums_T1: Tensor) -> None:
+    """Refuse sums to divide by that are not above 0."""
+    if not _values_are_visible(sums_T1) or sums_T1.numel() == 0:
+        return
+    requirement = f"{name} of the chosen experts must sum to more than 0"
+    lowest = sums_T1.detach().amin()
+    if not _holds(lowest > 0, requirement):
+        raise ValueError(
+            f"{requirement}, got a token where they sum to {lowest.item()}: use "
+            "softmax_over_chosen, which cannot underflow"
+        )
 
 
 def check_generator(generator: Any, tensor: Tensor) -> None:
