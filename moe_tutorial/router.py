@@ -129,7 +129,7 @@ class Router(nn.Module):
     def forward(self, x_TD: Tensor, generator: torch.Generator | None = None) -> Routing:
         """Route tokens ``[T, D]`` or ``[B, S, D]``.
 
-        Checking values makes a GPU wait for them; under ``torch.compile``, where a generator
+        A GPU checks values itself, so that nobody waits; under ``torch.compile``, where a generator
         cannot be passed, only shapes and dtypes are checked.
 
         Args:

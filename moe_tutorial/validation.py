@@ -31,8 +31,12 @@ def _values_are_visible(tensor: Tensor) -> bool:
     return not (torch.compiler.is_compiling() or tensor.is_meta)
 
 
+def _checks_itself(tensor: Tensor) -> bool:
+    return tensor.is_cuda
+
+
 def _holds(condition: Tensor, requirement: str) -> bool:
-    if condition.is_cuda:
+    if _checks_itself(condition):
         torch._assert_async(condition, requirement)
         return True
     return bool(condition)
@@ -67,7 +71,7 @@ def check_finite(name: str, tensor: Tensor) -> None:
     if not _values_are_visible(tensor) or tensor.numel() == 0:
         return
     requirement = f"{name} must be finite"
-    if tensor.is_cuda:
+    if _checks_itself(tensor):
         _holds(torch.isfinite(tensor).all(), requirement)
         return
     # A finite sum has finite terms; one that is not may also have overflowed.
