@@ -1,8 +1,9 @@
 """Slow and plain ways to the same numbers, none of which calls the package."""
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from hypothesis import strategies as st
@@ -96,3 +97,19 @@ def same(actual: Tensor, expected: object, atol: float = 0.0, rtol: float = 0.0)
     if not isinstance(expected, Tensor):
         expected = torch.tensor(expected, dtype=actual.dtype, device=actual.device)
     torch.testing.assert_close(actual, expected, atol=atol, rtol=rtol)
+
+
+def sfc32(seeds: Sequence[int]) -> Iterator[float]:
+    """Uniform numbers with 53 bits from Chris Doty-Humphrey's generator, as PractRand has it."""
+    word = 2**32
+    a, b, c = seeds
+    bits = []
+    for counter in itertools.count(1):
+        following = (a + b + counter) % word
+        a, b = b ^ (b >> 9), (c + (c << 3)) % word
+        c = (((c << 21) | (c >> 11)) + following) % word
+        if counter > 15:
+            bits.append(following)
+        if len(bits) == 2:
+            yield ((bits[0] >> 5) * 2**26 + (bits[1] >> 6)) / 2**53
+            bits = []

@@ -96,6 +96,22 @@ def test_every_picture_has_a_sentence_and_is_followed_by_one(chapter: str) -> No
     assert pictures > 0
 
 
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if "01" <= c[:2] <= "05"])
+def test_an_explorer_answers_a_question(chapter: str) -> None:
+    cells = read(chapter).cells
+    places = [
+        i
+        for i, cell in enumerate(cells)
+        for output in cell.get("outputs", [])
+        if "data-explorer" in output.get("data", {}).get("text/html", "")
+    ]
+    assert len(places) == 1
+    before, after = cells[places[0] - 1], cells[places[0] + 1]
+    assert "**Before you" in before.source.split("\n\n")[-1]
+    assert before.source.endswith("?")
+    assert after.cell_type == "markdown"
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_cell_has_run_without_a_warning(chapter: str) -> None:
     for cell in code_cells(chapter):

@@ -19,6 +19,8 @@ from moe_tutorial import explorers
 from moe_tutorial.example import one_token, twelve_centroids
 from moe_tutorial.explorers import svg
 from moe_tutorial.explorers.plane import winning_regions
+from moe_tutorial.figures.style import listing
+from tests.oracles import sfc32
 
 FOLDER = Path(explorers.__file__).parent
 NODE = Path(sys.executable).with_name("node")
@@ -147,21 +149,8 @@ def test_uniform_numbers_are_those_of_sfc32() -> None:
     program += f"process.stdout.write(JSON.stringify({calls}([7, 2**31 + 5, 2**32 - 1])))"
     run = subprocess.run([NODE, "-e", program], capture_output=True, text=True, check=True)
     numbers = json.loads(run.stdout)
-
-    word = 2**32
-    a, b, c, counter = 7, 2**31 + 5, 2**32 - 1, 1
-
-    def bits() -> int:
-        nonlocal a, b, c, counter
-        following = (a + b + counter) % word
-        counter += 1
-        a, b = b ^ (b >> 9), (c + (c << 3)) % word
-        c = (((c << 21) | (c >> 11)) + following) % word
-        return following
-
-    for _ in range(15):
-        bits()
-    assert numbers[:1000] == [((bits() >> 5) * 2**26 + (bits() >> 6)) / 2**53 for _ in range(1000)]
+    reference = sfc32([7, 2**31 + 5, 2**32 - 1])
+    assert numbers[:1000] == [next(reference) for _ in range(1000)]
     counts = torch.histc(torch.tensor(numbers), 100, 0, 1)
     assert ((counts - 200) ** 2 / 200).sum() < 150  # chi-square, 99 degrees: p = 0.0007
     assert len(set(numbers)) == len(numbers)
@@ -174,6 +163,9 @@ def test_numbers_are_written_alike() -> None:
     for digits in (0, 1, 2, 3):
         answers = javascript([("fixed", value, digits) for value in values])
         assert answers == [svg.fixed(value, digits) for value in values]
+    experts = [[0], [5, 0], [0, 1, 2], [3, 11, 0]]
+    answers = javascript([("listing", row) for row in experts])
+    assert answers == [listing([str(expert) for expert in row]) for row in experts]
     shares = [*(value % 1 for value in values), 0.0, 1.0, 0.995, 0.9949, 0.005, 0.0049]
     assert javascript([("share", value) for value in shares]) == [svg.share(v) for v in shares]
 

@@ -94,6 +94,8 @@ bring("centroids", (config, { root, form, panels }) => {
   plane.addEventListener("click", (event) => {
     if (event.pointerType === "touch" && !event.target.closest(".token")) moveTo(under(event));
   });
+  // Browsers differ in what touch-action means inside a picture; this keeps the page still in all.
+  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   handle.addEventListener("keydown", (event) => {
     const step = (event.shiftKey ? 50 : 10) / 10 ** digits;
     if (event.key === "Home") moveTo(config.token);

@@ -67,7 +67,7 @@ function button(form, text, press) {
 // Keep the state where a reader of the page's source, or a test, finds it; speak once it rests.
 function report(root, state, sentence) {
   const readout = root.querySelector(".moe-readout");
-  root.dataset.state = JSON.stringify(state);
+  root.dataset.state = JSON.stringify({ ...state, sentence });
   clearTimeout(root.resting);
   root.resting = setTimeout(() => {
     if (readout.textContent !== sentence) readout.textContent = sentence;

@@ -137,10 +137,11 @@ function fixed(value, digits) {
 const share = (value) => (value < 0.005 ? "0" : value >= 0.995 ? "1" : fixed(value, 2).slice(1));
 
 // 'a', 'a and b', 'a, b and c'
-const listing = (words) => [words.slice(0, -1).join(", "), ...words.slice(-1)].filter(Boolean).join(" and ");
+const listing = (words) =>
+  words.length > 1 ? `${words.slice(0, -1).join(", ")} and ${words[words.length - 1]}` : `${words[0]}`;
 
 // Move the bars of a panel, whose scale Python has written into it, to new values.
-// chosen: experts to outline, all when there is no choice; marks: values for the diamonds.
+// chosen: experts to outline, all when there is no choice; marks: values for the diamonds, null for none.
 function drawBars(panel, values, { label = share, chosen, marks } = {}) {
   const zero = Number(panel.dataset.zero);
   const unit = Number(panel.dataset.unit);
@@ -157,8 +158,9 @@ function drawBars(panel, values, { label = share, chosen, marks } = {}) {
     group.classList.toggle("chosen", Boolean(chosen?.includes(expert)));
     group.classList.toggle("other", Boolean(chosen && !chosen.includes(expert)));
     if (marks) {
-      const y = (zero - marks[expert] * unit).toFixed(2);
-      group.querySelector(".mark").setAttribute("transform", `translate(0 ${y})`);
+      const mark = group.querySelector(".mark");
+      mark.setAttribute("visibility", marks[expert] === null ? "hidden" : "visible");
+      mark.setAttribute("transform", `translate(0 ${(zero - marks[expert] * unit).toFixed(2)})`);
     }
   });
 }

@@ -53,7 +53,7 @@ bring("sampled", (config, { root, form, panels }) => {
       root,
       {
         selection, temperature: String(temperature), k, uniforms, probabilities, experts, from,
-        gates, counts, draws, inclusion,
+        gates, others, counts, draws, inclusion,
       },
       sentence(),
     );

@@ -92,7 +92,7 @@ def routing_explorer(
             strip("logits", "The router's logits", logits),
             bars(
                 "probabilities",
-                "Probabilities at this temperature",
+                "Probabilities",
                 probabilities,
                 [share(value) for value in probabilities],
                 chosen=chosen,

@@ -82,7 +82,7 @@ def panel(name: str, height: float, label: str, parts: Sequence[str], **data: fl
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" role="img" aria-label="{escape(label)}" data-panel="{name}"{scale} '
         "font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif\" "
-        f'font-size="10.5" text-anchor="middle" fill="{INK}">{"".join(parts)}</svg>'
+        f'font-size="11" text-anchor="middle" fill="{INK}">{"".join(parts)}</svg>'
     )
 
 
@@ -140,8 +140,8 @@ def bars(
     zero = round(TOP + high * unit, 4)
     slot = (RIGHT - LEFT) / num_experts
     parts = [
-        text(0, 12, title, "title", text_anchor="start", font_size=11.5, font_weight=600),
-        text(RIGHT, 12, reading, "reading", text_anchor="end", font_size=11.5, font_weight=600)
+        text(0, 12, title, "title", text_anchor="start", font_size=12.5, font_weight=600),
+        text(RIGHT, 12, reading, "reading", text_anchor="end", font_size=12.5, font_weight=600)
         if reading
         else text(RIGHT, 12, legend, "legend quiet", text_anchor="end"),
     ]
@@ -199,7 +199,7 @@ def strip(name: str, title: str, values_E: Sequence[float]) -> str:
     num_experts = len(values_E)
     slot = (RIGHT - LEFT) / num_experts
     spread = (max(values_E) - min(values_E)) or 1.0
-    parts = [text(0, 12, title, "title", text_anchor="start", font_size=11.5, font_weight=600)]
+    parts = [text(0, 12, title, "title", text_anchor="start", font_size=12.5, font_weight=600)]
     for expert, value in enumerate(values_E):
         depth = 0.06 + 0.44 * (value - min(values_E)) / spread
         parts.append(

@@ -120,7 +120,7 @@ def _entropy_panel(logits_E: Tensor, temperature: float, undecided: float) -> st
             "Entropy at each temperature",
             "title",
             text_anchor="start",
-            font_size=11.5,
+            font_size=12.5,
             font_weight=600,
         ),
         text(RIGHT, 12, reading, "reading", text_anchor="end", font_weight=600),
