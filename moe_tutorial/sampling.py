@@ -243,8 +243,7 @@ def inclusion_probabilities(logits_TE: Tensor, k: int, temperature: float | Tens
     num_experts = logits_TE.shape[-1]
     check_k(k, num_experts)
     check_temperature(temperature, logits_TE)
-    tempered_TE = tempered(logits_TE.double(), temperature).reshape(-1, num_experts)
-    tempered_TE = _closer(tempered_TE)
+    tempered_TE = _closer(logits_TE.double(), temperature).reshape(-1, num_experts)
     # With s the logarithm of time, expert e's density is exp(z - exp(z)) at z = s + l_e: outside
     # -40 < z < 4 it is below 5e-18 of its integral, for the strongest and for the weakest expert.
     has_numbers = tempered_TE.numel() > 0 and not tempered_TE.is_meta
@@ -265,11 +264,14 @@ def inclusion_probabilities(logits_TE: Tensor, k: int, temperature: float | Tens
     return inclusion_TE.reshape(logits_TE.shape).to(compute_dtype(logits_TE))
 
 
-def _closer(logits_TE: Tensor) -> Tensor:
+def _closer(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
     # Across a gap of 200 the weaker expert comes first with a probability of exp(-200). A wider gap
-    # changes nothing that float64 could show, but would need nodes all along its way.
+    # changes nothing that float64 could show, but would need nodes all along its way. The gaps are
+    # divided by the temperature, not the logits: two quotients that overflow have no difference.
     sorted_TE, order_TE = logits_TE.sort(dim=-1, descending=True)
-    steps_TE = sorted_TE.diff(dim=-1, prepend=sorted_TE[..., :1]).clamp(min=-200)
+    tau = torch.as_tensor(temperature, dtype=logits_TE.dtype, device=logits_TE.device)
+    tau = tau.clamp(min=torch.finfo(tau.dtype).tiny)
+    steps_TE = (sorted_TE.diff(dim=-1, prepend=sorted_TE[..., :1]) / tau).clamp(min=-200)
     return torch.empty_like(logits_TE).scatter(-1, order_TE, steps_TE.cumsum(-1))
 
 
