@@ -12,16 +12,16 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book test notebooks measure bench weight serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks measure bench serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
+	@echo 'make pdf         print the whole book into _build/book.pdf (needs Chromium)'
 	@echo 'make test        run every check; each can be run alone:'
 	@echo '                 $(CHECKS)'
 	@echo 'make notebooks   execute all notebooks in place'
 	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
 	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
-	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
 	@echo 'make lab         open the notebooks in JupyterLab'
 	@echo 'make constraints write constraints.txt anew from requirements.txt'
@@ -84,6 +84,10 @@ BUILD_BOOK := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
 book: .venv/ready node_modules/ready
 	@$(BUILD_BOOK)
 	@echo 'The book is built. Open $(CURDIR)/$(BOOK)/index.html'
+
+# The whole book on paper: Chromium prints what `make book` built.
+pdf: book
+	@$(BIN)/python tools/make_pdf.py
 
 notebooks: .venv/ready
 	@$(BIN)/python tools/execute_notebooks.py
@@ -149,22 +153,14 @@ reexecute: .venv/ready
 colab: .venv/ready .venv-colab/ready
 	@$(PYTEST) tests/notebooks/test_colab.py
 
-# The checks of the site that need no browser.
-BUILT := tests/site/test_pages.py tests/site/test_maths.py
-
 # Built from nothing, so that no page survives from an earlier build.
 site: .venv/ready node_modules/ready
 	@rm -rf _build
 	@$(BUILD_BOOK)
-	@$(BIN)/python -m pytest -q $(BUILT)
+	@$(PYTEST) tests/site --ignore tests/site/test_browser.py
 
-# The built pages in Chromium: as readers see and use them, with axe, and by weight.
-browser: .venv/ready node_modules/ready
-	@$(PYTEST) tests/site $(BUILT:%=--ignore=%) --dist loadfile
-
-# What a first visit to each page loads, gzipped.
-weight: .venv/ready
-	@$(BIN)/python -m tools.page_weight
+browser: .venv/ready
+	@$(BIN)/python -m pytest -q tests/site/test_browser.py
 
 clean:
 	rm -rf _build build .venv .venv-colab node_modules moe_tutorial.egg-info

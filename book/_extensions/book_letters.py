@@ -29,6 +29,7 @@ CHARACTERS = [
     *range(0x20, 0x7F), 0xA0, 0xA7, 0xB1, 0xB7, *range(0xC0, 0x100),
     *range(0x2010, 0x2015), *range(0x2018, 0x201F), 0x2022, 0x2026, 0x2190, 0x2192, 0x2212,
 ]  # fmt: skip
+FAMILY, FULL_NAME, POSTSCRIPT_NAME = 1, 4, 6  # entries of a font's table of names
 COPYRIGHT_AND_LICENCE = [0, 13, 14]  # what the cut fonts keep of the font's table of names
 
 
@@ -42,7 +43,7 @@ def font_file(root: Path, name: str) -> Path:
 
 
 def cut(source: Path, target: Path) -> None:
-    """Write a font with nothing but CHARACTERS."""
+    """Write a font with nothing but CHARACTERS, under a name of its own."""
     options = subset.Options()
     options.flavor = "woff2"
     options.layout_features = ["ccmp", "kern", "liga", "locl", "mark", "mkmk"]
@@ -51,6 +52,9 @@ def cut(source: Path, target: Path) -> None:
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=CHARACTERS)
     cutter.subset(font)
+    name = f"Book-{target.stem.title()}"
+    for place in (FAMILY, FULL_NAME, POSTSCRIPT_NAME):
+        font["name"].setName(name, place, 3, 1, 0x409)
     subset.save_font(font, str(target), options)
 
 
