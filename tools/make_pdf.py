@@ -26,7 +26,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import yaml
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import (
     ArrayObject,
@@ -42,10 +42,11 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "_build" / "html"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-MARGIN = {"top": "20mm", "bottom": "22mm", "left": "20mm", "right": "20mm"}
-A4 = {"width": "210mm", "height": "297mm"}
 TOP = 842.0  # the upper edge of an A4 page, in points
 SANS = "font: 8pt 'Liberation Sans', Arial, sans-serif; color: #566071"
+
+NUMBER = f"""<div style="width: 100%; text-align: center; {SANS}">
+<span class="pageNumber"></span></div>"""
 
 # Wait for what is drawn late, and open what is folded; solutions are part of the book on paper.
 PREPARE = """async () => {
@@ -55,7 +56,11 @@ PREPARE = """async () => {
   await Promise.all([...document.images].map(image => image.decode().catch(() => {})));
   for (const details of document.querySelectorAll("details")) details.open = true;
 }"""
-TITLE = """() => document.querySelector("article h1").innerText.replace(/[#\\uf0c1\\s]+/g, " ").trim()"""
+HEADINGS = """() => [...document.querySelectorAll("article :is(h1, h2, h3)")].map(heading => {
+  const words = heading.cloneNode(true);
+  words.querySelector(".headerlink")?.remove();
+  return words.textContent.replace(/\\s+/g, " ").trim();
+})"""
 
 
 @dataclass
@@ -64,6 +69,7 @@ class Part:
 
     name: str
     title: str
+    sections: list[str]
     pdf: PdfReader
     caption: str = ""
     first: int = 0  # its first page in the book, counted from 0
@@ -104,12 +110,30 @@ def chromium() -> Iterator[Browser]:
             browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         except Error as error:
             raise SystemExit(
-                "No Chromium to print with. Install your system's (on Debian: apt install chromium) "
-                "or Playwright's (.venv/bin/playwright install --with-deps chromium).\n"
+                "No Chromium to print with. Install your system's (on Debian: apt install "
+                "chromium) or Playwright's (.venv/bin/playwright install --with-deps chromium).\n"
                 f"{error}"
             ) from None
         yield browser
         browser.close()
+
+
+def to_pdf(tab: Page, header: str = "<span></span>", footer: str = "<span></span>") -> PdfReader:
+    """What the tab shows, on A4."""
+    data = tab.pdf(
+        prefer_css_page_size=True,
+        width="210mm",
+        height="297mm",
+        margin={"top": "20mm", "bottom": "22mm", "left": "20mm", "right": "20mm"},
+        print_background=True,
+        display_header_footer=True,
+        header_template=header,
+        footer_template=footer,
+        outline=True,
+        tagged=True,
+    )
+    tab.close()
+    return PdfReader(io.BytesIO(data))
 
 
 def print_page(browser: Browser, home: str, name: str, caption: str) -> Part:
@@ -117,37 +141,16 @@ def print_page(browser: Browser, home: str, name: str, caption: str) -> Part:
     tab = browser.new_page(color_scheme="light")
     tab.goto(f"{home}{name}.html", wait_until="load")
     tab.evaluate(PREPARE)
-    title = tab.evaluate(TITLE)
+    title, *sections = tab.evaluate(HEADINGS)
     header = f'<div style="width: 100%; margin: 0 20mm; {SANS}">{html.escape(title)}</div>'
-    data = tab.pdf(
-        **A4,
-        margin=MARGIN,
-        print_background=True,
-        display_header_footer=True,
-        header_template=header,
-        footer_template="<span></span>",
-        outline=True,
-        tagged=True,
-    )
-    tab.close()
-    return Part(name, title, PdfReader(io.BytesIO(data)), caption)
+    return Part(name, title, sections, to_pdf(tab, header), caption)
 
 
-def print_words(browser: Browser, body: str, *, numbers: bool = False) -> PdfReader:
-    """Print some HTML of our own; with numbers at the foot of its pages, if asked for."""
+def print_words(browser: Browser, body: str, footer: str = "<span></span>") -> PdfReader:
+    """Print some HTML of our own."""
     tab = browser.new_page()
     tab.set_content(f"<!DOCTYPE html><html lang='en'><body>{body}</body></html>")
-    footer = f'<div style="width: 100%; text-align: center; {SANS}"><span class="pageNumber"></span></div>'
-    data = tab.pdf(
-        **A4,
-        margin=MARGIN,
-        print_background=True,
-        display_header_footer=numbers,
-        header_template="<span></span>",
-        footer_template=footer,
-    )
-    tab.close()
-    return PdfReader(io.BytesIO(data))
+    return to_pdf(tab, footer=footer)
 
 
 def front_matter(title: str, author: str, parts: Sequence[Part]) -> str:
@@ -191,6 +194,7 @@ def keep_links_inside(writer: PdfWriter, home: str, parts: dict[str, Part]) -> N
             links = [reference.get_object() for reference in page.get("/Annots", [])]
             for link in links:
                 address = str(link.get("/A", {}).get("/URI", ""))
+                target: Part | None
                 if "/Dest" in link:
                     target, anchor = part, str(link["/Dest"]).lstrip("/")
                 elif address.startswith(home):
@@ -215,13 +219,19 @@ def destination(writer: PdfWriter, number: int, top: float) -> ArrayObject:
 
 def add_bookmarks(writer: PdfWriter, part: Part) -> None:
     """A bookmark for the page, and one below it for each of its sections."""
-    chapter = writer.add_outline_item(part.title, page_number=part.first)
+    chapter = writer.add_outline_item(title=part.title, page_number=part.first)
     for section in part.pdf.outline[1] if len(part.pdf.outline) > 1 else []:
         if not isinstance(section, list):
             number = part.pdf.get_destination_page_number(section) or 0
             place = Fit.xyz(top=float(section.top or TOP))
+            # Chromium writes a heading twice if it moved it to the next page.
+            written = str(section.title)
+            title = next((t for t in part.sections if written.startswith(t)), written)
             writer.add_outline_item(
-                section.title, page_number=part.first + number, parent=chapter, fit=place
+                title=title,
+                page_number=part.first + number,
+                parent=chapter,
+                fit=place,
             )
 
 
@@ -237,21 +247,21 @@ def bind(browser: Browser, home: str, parts: list[Part]) -> PdfWriter:
         first += len(part.pdf.pages)
         note_places(part)
     front = print_words(browser, front_matter(title, author, parts))
-    numbers = print_words(browser, "<p style='break-before: page'>&nbsp;</p>" * first, numbers=True)
+    numbers = print_words(browser, "<p style='break-before: page'>&nbsp;</p>" * first, NUMBER)
 
     writer = PdfWriter()
     for pdf in (front, *(part.pdf for part in parts)):
         for page in pdf.pages:
             writer.add_page(page)
-    for page, number in list(zip(writer.pages, numbers.pages, strict=True))[1:]:
-        page.merge_page(number)
+    for page, foot in list(zip(writer.pages, numbers.pages, strict=True))[1:]:
+        page.merge_page(foot)
     keep_links_inside(writer, home, {part.name: part for part in parts})
     for page in writer.pages[: len(front.pages)]:
         for reference in page.get("/Annots", []):
             link = reference.get_object()
             number = int(str(link.pop("/A")["/URI"]).rpartition("/")[2])
             link[NameObject("/Dest")] = destination(writer, parts[number].first, TOP)
-    writer.add_outline_item("Contents", page_number=1)
+    writer.add_outline_item(title="Contents", page_number=1)
     for part in parts:
         add_bookmarks(writer, part)
     writer.compress_identical_objects(remove_duplicates=True, remove_unreferenced=True)
@@ -274,9 +284,12 @@ def bind(browser: Browser, home: str, parts: list[Part]) -> PdfWriter:
 
 def made_at() -> datetime:
     """The date of the sources, not of the printing: the same sources, the same date."""
-    seconds = os.environ.get("SOURCE_DATE_EPOCH") or subprocess.run(
-        ["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True
-    ).stdout
+    seconds = (
+        os.environ.get("SOURCE_DATE_EPOCH")
+        or subprocess.run(
+            ["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True
+        ).stdout
+    )
     return datetime.fromtimestamp(int(seconds or 0), timezone.utc)
 
 

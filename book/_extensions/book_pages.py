@@ -157,7 +157,9 @@ def complete_page(
             for font in FIRST_FONTS
         ),
     ]
-    context["metatags"] = "\n".join([context.get("metatags", ""), *tags, ""])
+    # A page's own description is among the tags already; it is said once, with the others.
+    own = re.sub(r'<meta [^>]*name="description"[^>]*>', "", context["metatags"])
+    context["metatags"] = "\n".join([own, *tags, ""])
     if "body" in context:
         context["body"] = head_of_chapter(context["body"], about.get("book_minutes"))
 
