@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book pdf test notebooks measure bench serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks measure bench weight serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make notebooks   execute all notebooks in place'
 	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
 	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
+	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
 	@echo 'make lab         open the notebooks in JupyterLab'
 	@echo 'make constraints write constraints.txt anew from requirements.txt'
@@ -87,7 +88,7 @@ book: .venv/ready node_modules/ready
 
 # The whole book on paper: Chromium prints what `make book` built.
 pdf: book
-	@$(BIN)/python tools/make_pdf.py
+	@$(BIN)/python -m tools.make_pdf
 
 notebooks: .venv/ready
 	@$(BIN)/python tools/execute_notebooks.py
@@ -153,14 +154,22 @@ reexecute: .venv/ready
 colab: .venv/ready .venv-colab/ready
 	@$(PYTEST) tests/notebooks/test_colab.py
 
+# The checks of the site that need no browser.
+BUILT := $(addprefix tests/site/,test_pages.py test_maths.py test_looks.py test_meta.py)
+
 # Built from nothing, so that no page survives from an earlier build.
 site: .venv/ready node_modules/ready
 	@rm -rf _build
 	@$(BUILD_BOOK)
-	@$(PYTEST) tests/site --ignore tests/site/test_browser.py
+	@$(BIN)/python -m pytest -q $(BUILT)
 
-browser: .venv/ready
-	@$(BIN)/python -m pytest -q tests/site/test_browser.py
+# The built pages in Chromium: as readers see and use them, with axe, and by weight.
+browser: .venv/ready node_modules/ready
+	@$(PYTEST) tests/site $(BUILT:%=--ignore=%) --dist loadfile
+
+# What a first visit to each page loads, gzipped.
+weight: .venv/ready
+	@$(BIN)/python -m tools.page_weight
 
 clean:
 	rm -rf _build build .venv .venv-colab node_modules moe_tutorial.egg-info

@@ -17,8 +17,8 @@ FILES = [
 ]  # fmt: skip
 TEXTS = [path for path in FILES if path.is_file() and path != Path(__file__)]
 KINDS = {
-    "", ".bib", ".cff", ".css", ".html", ".ipynb", ".js", ".json", ".md", ".py", ".svg", ".toml",
-    ".txt", ".typed", ".yml",
+    "", ".bib", ".cff", ".css", ".html", ".ipynb", ".js", ".json", ".md", ".mjs", ".py", ".svg",
+    ".toml", ".txt", ".typed", ".yml",
 }  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def test_no_file_is_a_font_an_archive_or_somebody_elses_bundle() -> None:
         )
         assert suffix in KINDS, f"{path.name}: a kind of file that this project does not keep"
         text = path.read_text(encoding="utf-8")  # fails on binary content
-        if suffix in {".css", ".js"}:
+        if suffix in {".css", ".js", ".mjs"}:
             assert max(map(len, text.splitlines())) < 200, (
                 f"{path.name} looks like a minified bundle"
             )

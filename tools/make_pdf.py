@@ -9,6 +9,7 @@ limits the file to some pages.
 from __future__ import annotations
 
 import argparse
+import base64
 import functools
 import html
 import http.server
@@ -150,7 +151,14 @@ def print_words(browser: Browser, body: str, footer: str = "<span></span>") -> P
     """Print some HTML of our own."""
     tab = browser.new_page()
     tab.set_content(f"<!DOCTYPE html><html lang='en'><body>{body}</body></html>")
+    tab.evaluate("document.fonts.ready")
     return to_pdf(tab, footer=footer)
+
+
+def in_line(font: str) -> str:
+    """A font of the site as an address that holds all of it."""
+    data = (BOOK / "_static" / "fonts" / f"{font}.woff2").read_bytes()
+    return f"data:font/woff2;base64,{base64.b64encode(data).decode()}"
 
 
 def front_matter(title: str, author: str, parts: Sequence[Part]) -> str:
@@ -161,11 +169,16 @@ def front_matter(title: str, author: str, parts: Sequence[Part]) -> str:
         f"<i></i><b>{part.first + 1}</b></p>"
         for i, part in enumerate(parts)
     )
+    fonts = "".join(
+        f"@font-face {{ font-family: Book; font-weight: {weight}; src: url({in_line(font)}) }}"
+        for font, weight in (("serif", 400), ("serif-bold", 600))
+    )
     mark = (ROOT / "book" / "_static" / "favicon.svg").read_text(encoding="utf-8")
-    return f"""<style>
-      body {{ margin: 0; font: 11pt/1.5 'Liberation Serif', Georgia, serif; color: #1c2430; }}
+    return f"""<style>{fonts}
+      body {{ margin: 0; font: 11pt/1.5 Book, Georgia, serif; color: #1c2430; }}
       .title {{ break-after: page; padding-top: 60mm; }}
       .title svg {{ width: 26mm; }}
+      h1, h2 {{ font-weight: 600; }}
       h1 {{ font-size: 32pt; line-height: 1.15; margin: 12mm 0 8mm; }}
       h2 {{ font-size: 12pt; margin: 6mm 0 1mm; }}
       p {{ display: flex; align-items: baseline; margin: 1mm 0; }}

@@ -158,7 +158,7 @@ def complete_page(
         ),
     ]
     # A page's own description is among the tags already; it is said once, with the others.
-    own = re.sub(r'<meta [^>]*name="description"[^>]*>', "", context["metatags"])
+    own = re.sub(r'<meta [^>]*name="description"[^>]*>', "", context.get("metatags", ""))
     context["metatags"] = "\n".join([own, *tags, ""])
     if "body" in context:
         context["body"] = head_of_chapter(context["body"], about.get("book_minutes"))
