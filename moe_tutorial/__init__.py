@@ -1,8 +1,8 @@
 """Mixture-of-Experts routing, one idea a module, in the order in which a token meets them.
 
 ``scores`` -> ``probabilities`` -> ``selection`` or ``sampling`` -> ``combination``, a thin
-``Router`` over them, and then ``experts``, ``dispatch`` and ``layer``. Names end in the shape of
-what they hold:
+``Router`` over them, then ``experts``, ``dispatch`` and ``layer``, and ``capacity`` for training.
+Names end in the shape of what they hold:
 
 - ``T`` tokens (any leading dimensions, such as batch and sequence)
 - ``D`` model width
@@ -15,6 +15,16 @@ so ``logits_TE`` has one row per token and one column per expert.
 """
 
 from moe_tutorial.block import Attention, Block
+from moe_tutorial.capacity import (
+    LimitedRouting,
+    dispatch_kept,
+    expected_drops,
+    expert_capacity,
+    expert_choice,
+    limit_capacity,
+    within_capacity,
+)
+from moe_tutorial.causality import future_leak
 from moe_tutorial.combination import combine, scatter_gates
 from moe_tutorial.dispatch import dispatch
 from moe_tutorial.experts import Experts
@@ -38,6 +48,7 @@ __all__ = [
     "Block",
     "Experts",
     "FeedForward",
+    "LimitedRouting",
     "MoELayer",
     "MoEOutput",
     "Router",
@@ -45,12 +56,18 @@ __all__ = [
     "combine",
     "cosine_scores",
     "dispatch",
+    "dispatch_kept",
     "dot_scores",
     "entropy",
+    "expected_drops",
+    "expert_capacity",
+    "expert_choice",
+    "future_leak",
     "gumbel_top_k",
     "inclusion_probabilities",
     "inclusion_probabilities_by_enumeration",
     "keep",
+    "limit_capacity",
     "noisy_logits",
     "plackett_luce_log_probability",
     "renormalise",
@@ -59,4 +76,5 @@ __all__ = [
     "softmax",
     "softmax_over_chosen",
     "top_k",
+    "within_capacity",
 ]

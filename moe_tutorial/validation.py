@@ -96,12 +96,12 @@ def check_logits(name: str, logits_TE: Any) -> None:
     check_finite(name, logits_TE)
 
 
-def check_size(name: str, value: Any) -> None:
-    """Refuse a number of things that is not an integer of at least 1."""
+def check_size(name: str, value: Any, *, least: int = 1) -> None:
+    """Refuse a number of things that is not an integer of at least 1, or as many as given."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def check_k(k: Any, num_experts: int) -> None:
@@ -180,6 +180,21 @@ def check_experts(experts_TK: Any, name: str, values_TE: Tensor) -> None:
     check_expert_range(experts_TK, values_TE.shape[-1])
 
 
+def check_ids(experts_TK: Any, num_experts: int) -> None:
+    """Refuse what does not name K different experts of E for each token."""
+    if not isinstance(experts_TK, Tensor):
+        raise TypeError(f"experts_TK must be a torch.Tensor, got {type(experts_TK).__name__}")
+    if experts_TK.dtype != torch.int64:
+        raise TypeError(f"experts_TK must hold int64 expert ids, got {experts_TK.dtype}")
+    if experts_TK.ndim < 2:
+        raise ValueError(
+            f"experts_TK must have at least 2 dimensions, got shape {tuple(experts_TK.shape)}"
+        )
+    check_k(experts_TK.shape[-1], num_experts)
+    check_expert_range(experts_TK, num_experts)
+    check_distinct(experts_TK)
+
+
 def check_distinct(experts_TK: Tensor) -> None:
     """Refuse a token that names an expert twice: S_t is a set."""
     if not _values_are_visible(experts_TK) or experts_TK.shape[-1] < 2:
@@ -220,6 +235,17 @@ def check_probabilities(name: str, probabilities_TE: Any) -> None:
         raise ValueError(f"{requirement}, got a row that sums to {worst:.6g}")
 
 
+def check_fractions(name: str, tensor: Tensor) -> None:
+    """Refuse entries that are no probabilities; a little above 1 may be rounding."""
+    check_finite(name, tensor)
+    if not _values_are_visible(tensor) or tensor.numel() == 0:
+        return
+    lowest, highest = torch.aminmax(tensor)
+    requirement = f"{name} must lie between 0 and 1"
+    if not _holds((lowest >= 0) & (highest <= 1.001), requirement):
+        raise ValueError(f"{requirement}, got {(lowest if lowest < 0 else highest).item()}")
+
+
 def check_sums(name: str, sums_T1: Tensor) -> None:
     """Refuse sums to divide by that are not above 0."""
     if not _values_are_visible(sums_T1) or sums_T1.numel() == 0:
@@ -231,6 +257,25 @@ def check_sums(name: str, sums_T1: Tensor) -> None:
             f"{requirement}, got a token where they sum to {lowest.item()}: use "
             "softmax_over_chosen, which cannot underflow"
         )
+
+
+def check_mask(mask_T: Any, name: str, values_TX: Tensor) -> None:
+    """Refuse a mask that is not one bool per row of the argument ``name``, or keeps no token."""
+    if not isinstance(mask_T, Tensor) or mask_T.dtype != torch.bool:
+        found = mask_T.dtype if isinstance(mask_T, Tensor) else type(mask_T).__name__
+        raise TypeError(
+            f"mask_T must be a bool tensor with True for the tokens that count, got {found}: "
+            "convert an attention mask of ones and zeros with .bool()"
+        )
+    if mask_T.shape != values_TX.shape[:-1]:
+        raise ValueError(
+            f"mask_T must have one entry per token of {name}, shape "
+            f"{tuple(values_TX.shape[:-1])}, got shape {tuple(mask_T.shape)}"
+        )
+    check_same_device(**{"mask_T": mask_T, name: values_TX})
+    requirement = "mask_T must keep at least one token"
+    if _values_are_visible(mask_T) and not _holds(mask_T.any(), requirement):
+        raise ValueError(f"{requirement}, got {mask_T.numel()} entries, all False")
 
 
 def check_generator(generator: Any, tensor: Tensor) -> None:

@@ -9,18 +9,33 @@ from torch import Tensor
 from transformers import (
     DeepseekV3Config,
     MixtralConfig,
+    NllbMoeConfig,
     Qwen2MoeConfig,
     SwitchTransformersConfig,
 )
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
+from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeTop2Router
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeTopKRouter
 from transformers.models.switch_transformers.modeling_switch_transformers import (
+    SwitchTransformersSparseMLP,
     SwitchTransformersTop1Router,
 )
 
-from moe_tutorial import Router, dot_scores, renormalise, scatter_gates, sigmoid, top_k
-from tests.oracles import normal, same
+from moe_tutorial import (
+    Experts,
+    MoELayer,
+    Router,
+    dispatch_kept,
+    dot_scores,
+    limit_capacity,
+    renormalise,
+    scatter_gates,
+    sigmoid,
+    top_k,
+    within_capacity,
+)
+from tests.oracles import generator, normal, same
 
 TOKENS, WIDTH = 200, 32
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -174,3 +189,69 @@ def test_the_sigmoid_router_is_deepseek_v3_without_groups_and_bias() -> None:
     router.load_state_dict({"centroids_ED": theirs.weight.data})
     ours = router(x_TD)
     same_choice(ours.gates_TK, ours.experts_TK, their_gates_TK, their_experts_TK, 16, 1e-6)
+
+
+@pytest.mark.parametrize("capacity", [1, 3, 9, 64])
+def test_the_switch_router_of_transformers(capacity: int) -> None:
+    config = SwitchTransformersConfig(
+        d_model=16, num_experts=4, expert_capacity=capacity, router_jitter_noise=0.0
+    )
+    theirs = SwitchTransformersTop1Router(config).eval()
+    theirs.classifier.weight.data = normal(4, 16, dtype=torch.float32)
+    x_BSD = normal(3, 40, 16, seed=1, dtype=torch.float32)
+    dispatched_BSE, gates_BS1, logits_BSE = theirs(x_BSD)
+    for sequence in range(3):
+        experts_TK = top_k(logits_BSE[sequence], 1)
+        kept_TK = within_capacity(experts_TK, gates_BS1[sequence], 4, capacity)
+        same(scatter_gates(kept_TK.float(), experts_TK, 4).long(), dispatched_BSE[sequence])
+
+
+def test_a_switch_layer_of_transformers() -> None:
+    config = SwitchTransformersConfig(
+        d_model=16, d_ff=24, num_experts=4, expert_capacity=6, dense_act_fn="gelu"
+    )
+    config.router_jitter_noise, config.dropout_rate = 0.0, 0.0
+    torch.manual_seed(0)
+    theirs = SwitchTransformersSparseMLP(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    router = Router(16, 4, 1, renormalise=False)
+    experts = Experts(4, 16, 24, activation="gelu")
+    router.load_state_dict({"centroids_ED": theirs.router.classifier.weight.data})
+    with torch.no_grad():
+        for e in range(4):
+            expert = getattr(theirs.experts, f"expert_{e}")
+            experts.in_EDH[e], experts.out_EFD[e] = expert.wi.weight.T, expert.wo.weight.T
+    layer = MoELayer(router, experts)
+    # A factor of 1 for 24 tokens is a capacity of 6.
+    router.register_forward_hook(lambda module, x, routing: limit_capacity(routing, 1.0))
+    x_SD = normal(24, 16, seed=1, dtype=torch.float32)
+    output = layer(x_SD)
+    assert (~output.routing.kept_TK).any()
+    same(output.y_TD, theirs(x_SD[None])[0], atol=2e-6)
+    same(dispatch_kept(x_SD, output.routing, experts), output.y_TD, atol=2e-6)
+
+
+@pytest.mark.parametrize("padding", [False, True])
+@pytest.mark.parametrize("renormalise", [False, True])
+@pytest.mark.parametrize("capacity", [1, 8, 20])
+def test_the_top_2_router_of_nllb(capacity: int, renormalise: bool, padding: bool) -> None:
+    config = NllbMoeConfig(
+        d_model=16,
+        num_experts=4,
+        expert_capacity=capacity,
+        normalize_router_prob_before_dropping=not renormalise,
+        second_expert_policy="all",
+    )
+    theirs = NllbMoeTop2Router(config).train()
+    theirs.classifier.weight.data = normal(4, 16, dtype=torch.float32)
+    x_TD = normal(40, 16, seed=1, dtype=torch.float32)
+    mask_T = torch.rand(40, generator=generator(2)) < (0.5 if padding else 2)
+    _, their_gates_TE, _ = theirs(x_TD, (~mask_T).long() if padding else None)
+
+    router = Router(16, 4, 2)
+    router.load_state_dict({"centroids_ED": theirs.classifier.weight.data})
+    # A factor that is rounded up to their capacity.
+    factor = (capacity - 0.5) * 4 / (2 * int(mask_T.sum()))
+    limited = limit_capacity(router(x_TD), factor, renormalise=renormalise, mask_T=mask_T)
+    same(scatter_gates(limited.gates_TK, limited.experts_TK, 4), their_gates_TE, atol=1e-6)

@@ -9,14 +9,18 @@ from torch import Tensor
 import moe_tutorial
 from moe_tutorial import (
     Router,
+    Routing,
     combine,
     cosine_scores,
     dot_scores,
     entropy,
+    expected_drops,
+    expert_choice,
     gumbel_top_k,
     inclusion_probabilities,
     inclusion_probabilities_by_enumeration,
     keep,
+    limit_capacity,
     noisy_logits,
     plackett_luce_log_probability,
     renormalise,
@@ -25,6 +29,7 @@ from moe_tutorial import (
     softmax,
     softmax_over_chosen,
     top_k,
+    within_capacity,
 )
 from tests.oracles import generator, normal, same
 
@@ -39,11 +44,11 @@ def random_numbers_for(rows: Tensor) -> torch.Generator | None:
     return None if rows.is_meta else generator(5, rows.device)
 
 
-def router_gates(rows: Tensor) -> Tensor:
+def routed(rows: Tensor) -> Routing:
     torch.manual_seed(0)
     router = Router(E, 4, 2).to(rows.device, rows.dtype)
-    gates_TK: Tensor = router(rows).gates_TK
-    return gates_TK
+    routing: Routing = router(rows)
+    return routing
 
 
 # Each call takes rows of width E, and its result has one entry or one row per row.
@@ -66,14 +71,20 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "combine": lambda x: combine(x[..., None] * like(x, E, 2, seed=2), x),
     "scatter_gates": lambda x: scatter_gates(x[..., :K], top_k(x, K), E),
-    "Router": router_gates,
+    "Router": lambda x: routed(x).gates_TK,
+    "within_capacity": lambda x: within_capacity(top_k(x, K), x[..., :K], E, 2, "gate"),
+    "limit_capacity": lambda x: limit_capacity(routed(x), 0.5).gates_TK,
+    "expert_choice": lambda x: expert_choice(x, 2).gates_TK,
+    "expected_drops": lambda x: expected_drops(softmax(x), 20, 3),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 
 
 def test_no_public_function_is_left_out() -> None:
     layer = {"Attention", "Block", "Experts", "FeedForward", "MoELayer", "MoEOutput", "dispatch"}
-    assert set(CALLS) | {"Routing"} | layer == set(moe_tutorial.__all__)
+    # These have tests of their own: a record, a number, and functions of layers.
+    elsewhere = {"LimitedRouting", "dispatch_kept", "expert_capacity", "future_leak"}
+    assert set(CALLS) | {"Routing"} | layer | elsewhere == set(moe_tutorial.__all__)
 
 
 @every_call
@@ -117,6 +128,8 @@ def test_results_are_float32_at_least(call: Callable[[Tensor], Tensor], dtype: t
     result = call(normal(3, E, dtype=dtype))
     if call in (CALLS["top_k"], CALLS["gumbel_top_k"]):
         assert result.dtype == torch.int64
+    elif call is CALLS["within_capacity"]:
+        assert result.dtype == torch.bool
     elif call in (CALLS["combine"], CALLS["scatter_gates"]):
         assert result.dtype == dtype
     else:

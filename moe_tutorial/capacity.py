@@ -1,0 +1,343 @@
+"""Capacity: how many tokens an expert accepts, and whom it turns away.
+
+C = ceil(c T K / E);  kept are the first C assignments in each expert's queue.      Chapter 09.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from moe_tutorial.combination import combine
+from moe_tutorial.dispatch import dispatch
+from moe_tutorial.experts import Experts
+from moe_tutorial.probabilities import softmax
+from moe_tutorial.router import Routing
+from moe_tutorial.validation import (
+    check_choice,
+    check_finite,
+    check_floating,
+    check_fractions,
+    check_generator,
+    check_ids,
+    check_k,
+    check_logits,
+    check_mask,
+    check_positive_number,
+    check_same_device,
+    check_size,
+    compute_dtype,
+)
+
+Policy = Literal["first_choices", "position", "gate", "random"]
+POLICIES = ("first_choices", "position", "gate", "random")
+
+
+@dataclass(frozen=True, eq=False)
+class LimitedRouting(Routing):
+    """A routing decision of which not every assignment is carried out.
+
+    ``experts_TK`` still names the experts that were *wanted*, so that a load counted from it is
+    the load before drops. The gates of dropped assignments are 0.
+
+    Attributes:
+        kept_TK: bool, which assignments are carried out.
+    """
+
+    kept_TK: Tensor
+
+
+def expert_capacity(num_tokens: int, num_experts: int, k: int, capacity_factor: float) -> int:
+    r"""The most assignments that one expert accepts.
+
+    .. math:: C = \left\lceil c \, \frac{T K}{E} \right\rceil
+
+    A factor of 1 is just enough if all loads are equal, E / K is enough for any routing. With
+    K = 1 this is equation 3 of Switch Transformers (Fedus et al. 2021); GShard (Lepikhin et al.
+    2020) has K = 2 and C = 2T/E, a factor of 1. The papers leave the rounding open, and programs
+    differ: Megatron-LM rounds up, as here; mesh-tensorflow rounds down and has no K in the
+    formula, so that its factor 2 at K = 2 is 1 here; MaxText rounds TK/E up before it multiplies.
+    Here the factor is taken as the decimal that it prints as: 1.1 times 10 is 11, not 12.
+
+    Args:
+        num_tokens: T; padding is best left out.
+        num_experts: E.
+        k: experts per token.
+        capacity_factor: c, positive and finite; the papers use 1 to 2.
+
+    Returns:
+        C, an int; 0 for no tokens.
+
+    Raises:
+        TypeError, ValueError: an argument outside what is listed above; the message names it.
+    """
+    check_size("num_tokens", num_tokens, least=0)
+    check_size("num_experts", num_experts)
+    check_k(k, num_experts)
+    check_positive_number("capacity_factor", capacity_factor)
+    if math.isinf(capacity_factor):
+        raise ValueError(f"capacity_factor must be finite, got {capacity_factor}")
+    return math.ceil(Fraction(str(float(capacity_factor))) * num_tokens * k / num_experts)
+
+
+def within_capacity(
+    experts_TK: Tensor,
+    gates_TK: Tensor,
+    num_experts: int,
+    capacity: int,
+    policy: Policy = "first_choices",
+    *,
+    mask_T: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Which assignments fit into their experts.
+
+    Every expert has a queue of the assignments that name it, and keeps the first ``capacity``.
+    How many are dropped follows from the loads alone; the policy, the order of the queue, decides
+    who they are:
+
+    - ``"first_choices"``: all tokens' first choices, then all second choices, and so on, each in
+      the tokens' order. GShard and Switch Transformers do this.
+    - ``"position"``: token after token, each with all its choices. The only one of the four under
+      which a token's fate does not hang on later ones. MaxText does this.
+    - ``"gate"``: the largest gates first, among equals the earlier token. Megatron-LM's "probs";
+      for K = 1 the batch-prioritised routing of Riquelme et al. 2021. Gates that are all 1, as
+      renormalised ones are at K = 1, leave only the order of position.
+    - ``"random"``: in an order drawn anew, the random token selection of Kim et al. 2021.
+
+    All leading dimensions share one capacity, as one group of tokens; where each sequence has its
+    own, call this once for each.
+
+    Args:
+        experts_TK: int64 ids of the chosen experts, ``[T, K]``, best first, no id twice in a row.
+        gates_TK: ``[T, K]``, floating point.
+        num_experts: E.
+        capacity: C, 0 or more.
+        policy: one of the four.
+        mask_T: bool ``[T]``, False for padding, which is not kept and takes no place; None if
+            there is none.
+        generator: the source of randomness of ``"random"``; None takes torch's own.
+
+    Returns:
+        kept_TK: bool, ``[T, K]``.
+
+    Raises:
+        TypeError: a tensor of the wrong dtype, or a number that is no int.
+        ValueError: shapes that do not fit, ids out of range or named twice, gates that are not
+            finite, an unknown policy, or two devices.
+    """
+    check_size("num_experts", num_experts)
+    check_ids(experts_TK, num_experts)
+    check_floating("gates_TK", gates_TK)
+    if gates_TK.shape != experts_TK.shape:
+        raise ValueError(
+            f"gates_TK must have the shape of experts_TK, {tuple(experts_TK.shape)}, "
+            f"got {tuple(gates_TK.shape)}"
+        )
+    check_same_device(experts_TK=experts_TK, gates_TK=gates_TK)
+    check_finite("gates_TK", gates_TK)
+    check_size("capacity", capacity, least=0)
+    check_choice("policy", policy, POLICIES)
+    check_generator(generator, experts_TK)
+    if mask_T is not None:
+        check_mask(mask_T, "experts_TK", experts_TK)
+
+    wanted_TK = experts_TK
+    if mask_T is not None:
+        wanted_TK = experts_TK.where(mask_T.unsqueeze(-1), num_experts)
+    row_R = torch.arange(wanted_TK.numel(), device=wanted_TK.device)
+    if policy == "first_choices":
+        served_R = row_R.view(-1, wanted_TK.shape[-1]).T.flatten()
+    elif policy == "gate":
+        served_R = gates_TK.detach().flatten().argsort(descending=True, stable=True)
+    elif policy == "random":
+        served_R = torch.randperm(len(row_R), generator=generator, device=row_R.device)
+    else:
+        served_R = row_R
+
+    # One queue behind the other: a stable sort by expert keeps the order within each.
+    queued_R, order_R = wanted_TK.flatten()[served_R].sort(stable=True)
+    place_R = row_R - torch.searchsorted(queued_R, queued_R)
+    fits_R = (place_R < capacity) & (queued_R < num_experts)
+    return torch.empty_like(fits_R).scatter(0, served_R[order_R], fits_R).view(wanted_TK.shape)
+
+
+def limit_capacity(
+    routing: Routing,
+    capacity_factor: float,
+    policy: Policy = "first_choices",
+    *,
+    renormalise: bool = False,
+    mask_T: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> LimitedRouting:
+    """Carry out only what fits, and set the gates of the rest to 0.
+
+    A token that loses all K experts gets nothing from the layer, and in a block only the residual
+    carries it on. One line puts the limit into a layer, in training or in evaluation::
+
+        layer.router.register_forward_hook(lambda module, x, routing: limit_capacity(routing, 1.25))
+
+    The layer then still *computes* what was dropped and multiplies it by 0: exact, but it saves
+    nothing. :func:`dispatch_kept` computes only what was kept.
+
+    Args:
+        routing: the decision, from any router.
+        capacity_factor: c of :func:`expert_capacity`.
+        policy: as for :func:`within_capacity`.
+        renormalise: whether the gates that a token keeps are divided by their sum, so that they
+            sum to 1 again. NLLB-MoE (2022) does so when its
+            ``normalize_router_prob_before_dropping`` is off; GShard and Switch do not.
+        mask_T: bool ``[T]``, False for padding, which counts neither for the capacity nor in it.
+        generator: the source of randomness of ``"random"``.
+
+    Returns:
+        The decision with 0 for dropped gates, and what was kept.
+
+    Raises:
+        TypeError, ValueError: as the functions it calls.
+    """
+    num_experts, k = routing.logits_TE.shape[-1], routing.experts_TK.shape[-1]
+    num_tokens = routing.experts_TK.numel() // k
+    if mask_T is not None:
+        check_mask(mask_T, "experts_TK", routing.experts_TK)
+        num_tokens = int(mask_T.sum())
+    capacity = expert_capacity(num_tokens, num_experts, k, capacity_factor)
+    kept_TK = within_capacity(
+        routing.experts_TK,
+        routing.gates_TK,
+        num_experts,
+        capacity,
+        policy,
+        mask_T=mask_T,
+        generator=generator,
+    )
+    gates_TK = routing.gates_TK.where(kept_TK, 0)
+    if renormalise:
+        sums_T1 = gates_TK.sum(-1, keepdim=True)
+        gates_TK = gates_TK / sums_T1.where(sums_T1 > 0, 1)
+    return LimitedRouting(
+        routing.logits_TE, routing.probabilities_TE, routing.experts_TK, gates_TK, kept_TK
+    )
+
+
+def expert_choice(
+    logits_TE: Tensor, capacity: int, *, mask_T: Tensor | None = None
+) -> LimitedRouting:
+    r"""Every expert takes the C tokens that score highest for it.
+
+    .. math:: g_{te} = s_{te} \text{ if } s_{te} \text{ is among the } C \text{ largest of column }
+              e, \text{ else } 0; \qquad s_t = \operatorname{softmax}(l_t)
+
+    (Zhou et al. 2022, section 3.2, where C = cT/E: :func:`expert_capacity` with k = 1.) All loads
+    are equal without any loss, and a token gets as many experts as want it: all, some or none.
+    Among equal scores the earlier token is taken.
+
+    The experts compare all tokens of the call. In a causal model a later token can so push an
+    earlier one out, which :func:`~moe_tutorial.causality.future_leak` finds.
+
+    Args:
+        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
+        capacity: C; from T on every expert takes every token.
+        mask_T: bool ``[T]``, False for padding, which no expert takes; None if there is none.
+
+    Returns:
+        A decision with K = E: ``experts_TK`` names all experts in order, ``gates_TK`` holds their
+        probabilities where ``kept_TK`` is True and 0 elsewhere.
+
+    Raises:
+        TypeError, ValueError: logits, a capacity or a mask that do not fit.
+    """
+    check_logits("logits_TE", logits_TE)
+    check_size("capacity", capacity, least=0)
+    if mask_T is not None:
+        check_mask(mask_T, "logits_TE", logits_TE)
+    probabilities_TE = softmax(logits_TE)
+    scores_TE = probabilities_TE.detach().flatten(0, -2)
+    if mask_T is not None:
+        scores_TE = scores_TE.where(mask_T.flatten()[:, None], -1)
+    best_CE = scores_TE.sort(dim=0, descending=True, stable=True).indices[:capacity]
+    kept_TE = torch.zeros_like(scores_TE, dtype=torch.bool).scatter(0, best_CE, True)
+    kept_TE = (kept_TE & (scores_TE >= 0)).view(logits_TE.shape)
+    experts_TE = torch.arange(logits_TE.shape[-1], device=logits_TE.device).expand(logits_TE.shape)
+    gates_TE = probabilities_TE.where(kept_TE, 0)
+    return LimitedRouting(logits_TE, probabilities_TE, experts_TE, gates_TE, kept_TE)
+
+
+def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Tensor:
+    """Run only the assignments that were kept.
+
+    The same numbers as :func:`~moe_tutorial.dispatch.dispatch` with the routing's gates, for less
+    arithmetic. Counting what was kept makes a GPU report back once.
+
+    Args:
+        x_TD: tokens, ``[T, D]`` with any leading dimensions.
+        routing: the limited decision for these tokens.
+        experts: the experts.
+
+    Returns:
+        y_TD: shape and dtype of ``x_TD``; 0 for a token that lost all its experts.
+
+    Raises:
+        TypeError, ValueError: as :func:`~moe_tutorial.dispatch.dispatch`, or a decision for
+            another number of tokens.
+    """
+    check_floating("x_TD", x_TD)
+    if x_TD.shape[:-1] != routing.kept_TK.shape[:-1]:
+        raise ValueError(
+            f"routing must decide for the tokens of x_TD, {tuple(x_TD.shape[:-1])}, "
+            f"got {tuple(routing.kept_TK.shape[:-1])}"
+        )
+    kept_TK = routing.kept_TK
+    rows_RD = x_TD.unsqueeze(-2).expand(*kept_TK.shape, -1)[kept_TK]
+    outputs_RD = dispatch(
+        rows_RD,
+        routing.experts_TK[kept_TK].unsqueeze(-1),
+        torch.ones_like(rows_RD[:, :1]),
+        experts.in_EDH,
+        experts.out_EFD,
+        experts.activation,
+        experts.in_bias_EH,
+        experts.out_bias_ED,
+    )
+    outputs_TKD = outputs_RD.new_zeros(*kept_TK.shape, x_TD.shape[-1])
+    return combine(outputs_TKD.index_put((kept_TK,), outputs_RD), routing.gates_TK)
+
+
+def expected_drops(inclusion_E: Tensor, num_tokens: int, capacity: int) -> Tensor:
+    r"""How many assignments a capacity drops, on average over batches.
+
+    .. math:: \sum_{e=1}^{E} \sum_{n=C+1}^{T} (n - C) \binom{T}{n} \pi_e^n (1 - \pi_e)^{T-n}
+
+    Exact where tokens choose independently and each names expert e with probability
+    :math:`\pi_e`: an expert's load is then binomial. It holds for every policy and every K, since
+    a mean of a sum does not ask how a token's K choices hang together.
+
+    Args:
+        inclusion_E: the probabilities, ``[E]`` with any leading dimensions, such as those of
+            :func:`~moe_tutorial.sampling.inclusion_probabilities`.
+        num_tokens: T, 0 or more.
+        capacity: C, 0 or more.
+
+    Returns:
+        The mean number of drops, of T K, with the leading dimensions; float32, or float64 for
+        float64 probabilities.
+
+    Raises:
+        TypeError, ValueError: an argument outside what is listed above; the message names it.
+    """
+    check_floating("inclusion_E", inclusion_E, rank=1)
+    check_fractions("inclusion_E", inclusion_E)
+    check_size("num_tokens", num_tokens, least=0)
+    check_size("capacity", capacity, least=0)
+    # Inclusion probabilities of nearly 1 may have been rounded to above it.
+    pi_E1 = inclusion_E.double().clamp(max=1).unsqueeze(-1)
+    too_many = range(capacity + 1, num_tokens + 1)
+    n = torch.tensor(too_many, device=pi_E1.device, dtype=torch.float64)
+    log_ways = math.lgamma(num_tokens + 1) - (n + 1).lgamma() - (num_tokens - n + 1).lgamma()
+    log_chance = torch.xlogy(n, pi_E1) + torch.special.xlog1py(num_tokens - n, -pi_E1)
+    drops: Tensor = ((n - capacity) * (log_ways + log_chance).exp()).sum((-2, -1))
+    return drops.to(compute_dtype(inclusion_E))
