@@ -357,9 +357,10 @@ class _Grouped(torch.autograd.Function):
         grad_gates_R = _row_dots(outputs_RD, dy_RD)
         dy_RD.mul_(gates_TK.flatten()[rows.order_R, None])
         grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E)
-        da_RF = product(dy_RD, out_EFD.mT, offs=rows.ends_E)
-        dh_RH = _activate_backward(hidden_RH, da_RF, ctx.activation)
-        tokens_RD = x_TD.index_select(0, rows.token_R)
+        dh_RH = _activate_backward(
+            hidden_RH, product(dy_RD, out_EFD.mT, offs=rows.ends_E), ctx.activation
+        )
+        tokens_RD = torch.index_select(x_TD, 0, rows.token_R, out=dy_RD)
         grad_in_EDH = _weight_gradients(tokens_RD, dh_RH, rows.ends_E)
         du_RD = product(dh_RH, in_EDH.mT, offs=rows.ends_E)
         grad_x_TD = _sum_of_rows(du_RD, rows.slot_TK, None)
