@@ -1,8 +1,8 @@
 """Mixture-of-Experts routing, one idea a module, in the order in which a token meets them.
 
 ``scores`` -> ``probabilities`` -> ``selection`` or ``sampling`` -> ``combination``, a thin
-``Router`` over them, then ``experts``, ``dispatch`` and ``layer``, and ``capacity`` for training.
-Names end in the shape of what they hold:
+``Router`` over them, then ``experts``, ``dispatch`` and ``layer``, and ``balance`` and ``capacity``
+for training. Names end in the shape of what they hold:
 
 - ``T`` tokens (any leading dimensions, such as batch and sequence)
 - ``D`` model width
@@ -14,6 +14,18 @@ Names end in the shape of what they hold:
 so ``logits_TE`` has one row per token and one column per expert.
 """
 
+from moe_tutorial.balance import (
+    LoadMetrics,
+    expert_load,
+    gshard_loss,
+    importance,
+    load_metrics,
+    smooth_load,
+    squared_variation,
+    switch_loss,
+    updated_bias,
+    z_loss,
+)
 from moe_tutorial.block import Attention, Block
 from moe_tutorial.capacity import (
     LimitedRouting,
@@ -49,6 +61,7 @@ __all__ = [
     "Experts",
     "FeedForward",
     "LimitedRouting",
+    "LoadMetrics",
     "MoELayer",
     "MoEOutput",
     "Router",
@@ -62,19 +75,28 @@ __all__ = [
     "expected_drops",
     "expert_capacity",
     "expert_choice",
+    "expert_load",
     "future_leak",
+    "gshard_loss",
     "gumbel_top_k",
+    "importance",
     "inclusion_probabilities",
     "inclusion_probabilities_by_enumeration",
     "keep",
     "limit_capacity",
+    "load_metrics",
     "noisy_logits",
     "plackett_luce_log_probability",
     "renormalise",
     "scatter_gates",
     "sigmoid",
+    "smooth_load",
     "softmax",
     "softmax_over_chosen",
+    "squared_variation",
+    "switch_loss",
     "top_k",
+    "updated_bias",
     "within_capacity",
+    "z_loss",
 ]

@@ -67,11 +67,15 @@ class Router(nn.Module):
         gates: from the ``"original"`` or from the ``"tempered"`` logits.
         renormalise: whether the K gates of a token sum to 1. With a softmax and k = 1 the gate is
             then the constant 1 and the router learns nothing through it: pass False.
+        selection_bias: add ``bias_E`` to the probabilities, for the choice of ``"top_k"`` and
+            for nothing else; gates never see it (Wang et al. 2024).
 
     Attributes:
         centroids_ED: the learned W_EC, one row per expert, drawn from N(0, 1/D) so that a token
             with unit-variance entries starts with unit-variance logits.
         noise_ED: the noise projection W_noise of noisy top-k, zero at the start; absent otherwise.
+        bias_E: the selection bias, zero at the start; absent without one. No optimiser trains it:
+            :func:`moe_tutorial.balance.updated_bias` does.
 
     Raises:
         TypeError, ValueError: an argument outside what is listed above; the message names it.
@@ -90,6 +94,7 @@ class Router(nn.Module):
         temperature: float = 1.0,
         gates: Literal["original", "tempered"] = "original",
         renormalise: bool = True,
+        selection_bias: bool = False,
     ) -> None:
         super().__init__()
         check_size("model_width", model_width)
@@ -106,6 +111,10 @@ class Router(nn.Module):
                 "probability='sigmoid' needs selection='top_k' and temperature=1, got "
                 f"selection={selection!r} and temperature={temperature}"
             )
+        if selection_bias and selection != "top_k":
+            raise ValueError(
+                f"selection_bias=True needs selection='top_k', got selection={selection!r}"
+            )
         self.k = k
         self.scores = scores
         self.scale = scale
@@ -114,17 +123,23 @@ class Router(nn.Module):
         self.temperature = temperature
         self.gates = gates
         self.renormalise = renormalise
+        self.selection_bias = selection_bias
+        self.bias_E: Tensor
         self.centroids_ED = nn.Parameter(torch.empty(num_experts, model_width))
         if selection == "noisy_top_k":
             self.noise_ED = nn.Parameter(torch.empty(num_experts, model_width))
+        if selection_bias:
+            self.register_buffer("bias_E", torch.empty(num_experts))
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw fresh centroids, from torch's global generator if None; start with no noise."""
+        """Draw fresh centroids, from torch's own generator if None; no noise, no bias."""
         deviation = 1 / math.sqrt(self.centroids_ED.shape[1])
         nn.init.normal_(self.centroids_ED, std=deviation, generator=generator)
         if self.selection == "noisy_top_k":
             nn.init.zeros_(self.noise_ED)
+        if self.selection_bias:
+            nn.init.zeros_(self.bias_E)
 
     def forward(self, x_TD: Tensor, generator: torch.Generator | None = None) -> Routing:
         """Route tokens ``[T, D]`` or ``[B, S, D]``.
@@ -149,17 +164,16 @@ class Router(nn.Module):
         if self.selection == "noisy_top_k" and self.training:
             logits_TE = noisy_logits(logits_TE, dot_scores(x_TD, self.noise_ED), generator)
 
+        probabilities_TE = self._probabilities(logits_TE, self.temperature)
+
         if self.selection == "sampled":
             experts_TK = gumbel_top_k(logits_TE, self.k, self.temperature, generator)
+        elif self.selection_bias:
+            experts_TK = top_k(probabilities_TE + self.bias_E, self.k)
         else:
             experts_TK = top_k(logits_TE, self.k)
 
-        return Routing(
-            logits_TE,
-            self._probabilities(logits_TE, self.temperature),
-            experts_TK,
-            self._gates(logits_TE, experts_TK),
-        )
+        return Routing(logits_TE, probabilities_TE, experts_TK, self._gates(logits_TE, experts_TK))
 
     def _probabilities(self, logits_TE: Tensor, temperature: float) -> Tensor:
         if self.probability == "sigmoid":
@@ -184,4 +198,5 @@ class Router(nn.Module):
             f"selection={self.selection!r}, temperature={self.temperature}, "
             f"gates={self.gates!r}, renormalise={self.renormalise}"
             + (f", scale={float(self.scale):.4g}" if self.scores == "cosine" else "")
+            + (", selection_bias=True" if self.selection_bias else "")
         )

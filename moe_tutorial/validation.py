@@ -278,6 +278,21 @@ def check_mask(mask_T: Any, name: str, values_TX: Tensor) -> None:
         raise ValueError(f"{requirement}, got {mask_T.numel()} entries, all False")
 
 
+def check_loads(name: str, load_E: Tensor) -> None:
+    """Refuse loads with a negative or non-finite entry, or of a layer to which nothing came."""
+    if load_E.shape[-1] == 0:
+        raise ValueError(f"{name} must have an entry per expert, got shape {tuple(load_E.shape)}")
+    check_finite(name, load_E)
+    if not _values_are_visible(load_E) or load_E.numel() == 0:
+        return
+    requirement = f"{name} must not be negative"
+    if not _holds((load_E >= 0).all(), requirement):
+        raise ValueError(f"{requirement}, got {load_E.min().item()}")
+    requirement = f"{name} must sum to more than 0 in each layer"
+    if not _holds((load_E.sum(-1) > 0).all(), requirement):
+        raise ValueError(f"{requirement}, got a layer to which no token came")
+
+
 def check_generator(generator: Any, tensor: Tensor) -> None:
     """Refuse a generator that cannot draw on the tensor's device."""
     if generator is None:
