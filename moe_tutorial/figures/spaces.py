@@ -1,7 +1,6 @@
 """The three spaces of a router: centroids, logits and decisions, from the same real numbers."""
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -210,12 +209,7 @@ def _draw_plane(
     if x_D.any():
         _arrow(ax, np.zeros(2), x_D, INK, width=2.2)
     middle = (x_D[0] / 2, x_D[1] / 2)
-    # Among moving tokens and many centroids the label needs a ground of its own.
-    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    above: dict[str, Any] = {"zorder": 7, "bbox": ground} if ringed else {}
-    ax.annotate(
-        "token $u_t$", middle, xytext=(6, -12), textcoords="offset points", size=10.5, **above
-    )
+    ax.annotate("token $u_t$", middle, xytext=(6, -12), textcoords="offset points", size=10.5)
     _frame_plane(ax, points)
     ax.set_xlabel("coordinate 0")
     ax.set_ylabel("coordinate 1")
