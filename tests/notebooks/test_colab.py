@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import yaml
 
-from tools.execute_notebooks import execute
+from tools.execute_notebooks import WIDGET_VIEW, execute
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-colab" / "bin" / "python"
@@ -79,6 +79,9 @@ def test_notebook_runs_as_in_colab(name: str, fork: Path, empty: Path) -> None:
     notebook = nbformat.read(fork / "notebooks" / name, as_version=4)
     assert f'ADDRESS = "file://{fork}@main"' in notebook.cells[1].source + notebook.cells[2].source
     execute(notebook, empty / "content", kernel="colab")
+    for cell in notebook.cells:
+        if "_widget(" in cell.source and cell.cell_type == "code":
+            assert WIDGET_VIEW in cell.outputs[0].data, f"cell {cell.id} shows no widget"
     assert (empty / "packages" / "moe_tutorial" / "__init__.py").exists()
     installed = {path.name for path in (empty / "packages").glob("*.dist-info")}
     assert len(installed) == 1, (
