@@ -1,58 +1,33 @@
-"""Print the built book as one PDF: python tools/make_pdf.py [--output FILE] [PAGE ...].
+"""Print the built book as one PDF: python -m tools.make_pdf [--output FILE] [PAGE ...].
 
-Chromium prints each page by itself, in the order of _toc.yml, as a reader would print it. Then the
-parts become one file: a title page, a table of contents with page numbers, bookmarks, numbers at
-the foot of the pages, and links that stay inside the book. PAGE, such as notebooks/02_softmax,
-limits the file to some pages.
+Chromium prints each page by itself, in the order of _toc.yml, as a reader would print it; then
+bind_pdf.py makes one file of them. PAGE, such as notebooks/02_softmax, limits the file to some
+pages.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import functools
 import html
-import http.server
-import io
 import os
-import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import yaml
-from playwright.sync_api import Browser, Error, Page, sync_playwright
-from pypdf import PdfReader, PdfWriter
-from pypdf.generic import (
-    ArrayObject,
-    BooleanObject,
-    DictionaryObject,
-    Fit,
-    IndirectObject,
-    NameObject,
-    TextStringObject,
-)
+from playwright.sync_api import Browser, Error, sync_playwright
+from pypdf import PdfWriter
+
+from .bind_pdf import SANS, Part, bind, to_pdf
+from .site_host import BOOK, launch_chromium, serve
 
 ROOT = Path(__file__).resolve().parent.parent
-BOOK = ROOT / "_build" / "html"
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-TOP = 842.0  # the upper edge of an A4 page, in points
-SANS = "font: 8pt 'Liberation Sans', Arial, sans-serif; color: #566071"
-
-NUMBER = f"""<div style="width: 100%; text-align: center; {SANS}">
-<span class="pageNumber"></span></div>"""
 
 # Wait for what is drawn late, and open what is folded; solutions are part of the book on paper.
 PREPARE = """async () => {
   await document.fonts.ready;
-  await window.MathJax?.startup?.promise;
   for (const image of document.images) image.loading = "eager";
   await Promise.all([...document.images].map(image => image.decode().catch(() => {})));
   for (const details of document.querySelectorAll("details")) details.open = true;
@@ -62,19 +37,6 @@ HEADINGS = """() => [...document.querySelectorAll("article :is(h1, h2, h3)")].ma
   words.querySelector(".headerlink")?.remove();
   return words.textContent.replace(/\\s+/g, " ").trim();
 })"""
-
-
-@dataclass
-class Part:
-    """One page of the site, printed."""
-
-    name: str
-    title: str
-    sections: list[str]
-    pdf: PdfReader
-    caption: str = ""
-    first: int = 0  # its first page in the book, counted from 0
-    places: dict[str, tuple[int, float]] = field(default_factory=dict)  # anchor: page, height
 
 
 def contents() -> dict[str, str]:
@@ -87,56 +49,6 @@ def contents() -> dict[str, str]:
     return pages
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a folder while the block runs."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium, else Playwright's own."""
-    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        except Error as error:
-            raise SystemExit(
-                "No Chromium to print with. Install your system's (on Debian: apt install "
-                "chromium) or Playwright's (.venv/bin/playwright install --with-deps chromium).\n"
-                f"{error}"
-            ) from None
-        yield browser
-        browser.close()
-
-
-def to_pdf(tab: Page, header: str = "<span></span>", footer: str = "<span></span>") -> PdfReader:
-    """What the tab shows, on A4."""
-    data = tab.pdf(
-        prefer_css_page_size=True,
-        width="210mm",
-        height="297mm",
-        margin={"top": "20mm", "bottom": "22mm", "left": "20mm", "right": "20mm"},
-        print_background=True,
-        display_header_footer=True,
-        header_template=header,
-        footer_template=footer,
-        outline=True,
-        tagged=True,
-    )
-    tab.close()
-    return PdfReader(io.BytesIO(data))
-
-
 def print_page(browser: Browser, home: str, name: str, caption: str) -> Part:
     """Print one page of the site, with its title above each of its pages."""
     tab = browser.new_page(color_scheme="light")
@@ -145,154 +57,6 @@ def print_page(browser: Browser, home: str, name: str, caption: str) -> Part:
     title, *sections = tab.evaluate(HEADINGS)
     header = f'<div style="width: 100%; margin: 0 20mm; {SANS}">{html.escape(title)}</div>'
     return Part(name, title, sections, to_pdf(tab, header), caption)
-
-
-def print_words(browser: Browser, body: str, footer: str = "<span></span>") -> PdfReader:
-    """Print some HTML of our own."""
-    tab = browser.new_page()
-    tab.set_content(f"<!DOCTYPE html><html lang='en'><body>{body}</body></html>")
-    tab.evaluate("document.fonts.ready")
-    return to_pdf(tab, footer=footer)
-
-
-def in_line(font: str) -> str:
-    """A font of the site as an address that holds all of it."""
-    data = (BOOK / "_static" / "fonts" / f"{font}.woff2").read_bytes()
-    return f"data:font/woff2;base64,{base64.b64encode(data).decode()}"
-
-
-def front_matter(title: str, author: str, parts: Sequence[Part]) -> str:
-    """The title page and the table of contents."""
-    rows = "".join(
-        (f"<h2>{html.escape(part.caption)}</h2>" if part.caption else "")
-        + f"<p><a href='https://book.invalid/{i}'>{html.escape(part.title)}</a>"
-        f"<i></i><b>{part.first + 1}</b></p>"
-        for i, part in enumerate(parts)
-    )
-    fonts = "".join(
-        f"@font-face {{ font-family: Book; font-weight: {weight}; src: url({in_line(font)}) }}"
-        for font, weight in (("serif", 400), ("serif-bold", 600))
-    )
-    mark = (ROOT / "book" / "_static" / "favicon.svg").read_text(encoding="utf-8")
-    return f"""<style>{fonts}
-      body {{ margin: 0; font: 11pt/1.5 Book, Georgia, serif; color: #1c2430; }}
-      .title {{ break-after: page; padding-top: 60mm; }}
-      .title svg {{ width: 26mm; }}
-      h1, h2 {{ font-weight: 600; }}
-      h1 {{ font-size: 32pt; line-height: 1.15; margin: 12mm 0 8mm; }}
-      h2 {{ font-size: 12pt; margin: 6mm 0 1mm; }}
-      p {{ display: flex; align-items: baseline; margin: 1mm 0; }}
-      a {{ color: inherit; text-decoration: none; }}
-      i {{ flex: 1; margin: 0 2mm; border-bottom: 1px dotted #7d8594; }}
-      b {{ font-weight: 400; }}
-    </style>
-    <div class="title">{mark}<h1>{html.escape(title)}</h1><p>{html.escape(author)}</p>
-    <p>Text and figures: CC BY 4.0. Code: MIT.</p></div>
-    <h1 style="font-size: 20pt; margin: 0 0 4mm">Contents</h1>{rows}"""
-
-
-def note_places(part: Part) -> None:
-    """Where in the part its anchors lie; Chromium names those that the page itself links to."""
-    numbers = {page.indirect_reference: i for i, page in enumerate(part.pdf.pages)}
-    for anchor, place in part.pdf.named_destinations.items():
-        page = place.dest_array[0]
-        if isinstance(page, IndirectObject) and page in numbers:
-            part.places[anchor.lstrip("/")] = (numbers[page], float(place.top or TOP))
-
-
-def keep_links_inside(writer: PdfWriter, home: str, parts: dict[str, Part]) -> None:
-    """Let links to the site's pages lead to the pages of the file."""
-    for part in parts.values():
-        for page in writer.pages[part.first : part.first + len(part.pdf.pages)]:
-            links = [reference.get_object() for reference in page.get("/Annots", [])]
-            for link in links:
-                address = str(link.get("/A", {}).get("/URI", ""))
-                target: Part | None
-                if "/Dest" in link:
-                    target, anchor = part, str(link["/Dest"]).lstrip("/")
-                elif address.startswith(home):
-                    path = urlsplit(address)
-                    name = path.path.lstrip("/").removesuffix(".html")
-                    target, anchor = parts.get(name), unquote(path.fragment)
-                else:
-                    continue
-                link.pop("/A", None)
-                link.pop("/Dest", None)
-                if target:
-                    number, top = target.places.get(anchor, (0, TOP))
-                    link[NameObject("/Dest")] = destination(writer, target.first + number, top)
-
-
-def destination(writer: PdfWriter, number: int, top: float) -> ArrayObject:
-    """A height on a page, in the words of a PDF."""
-    page = writer.pages[number].indirect_reference
-    fit = Fit.xyz(top=top)
-    return ArrayObject([page, fit.fit_type, *fit.fit_args])
-
-
-def add_bookmarks(writer: PdfWriter, part: Part) -> None:
-    """A bookmark for the page, and one below it for each of its sections."""
-    chapter = writer.add_outline_item(title=part.title, page_number=part.first)
-    for section in part.pdf.outline[1] if len(part.pdf.outline) > 1 else []:
-        if not isinstance(section, list):
-            number = part.pdf.get_destination_page_number(section) or 0
-            place = Fit.xyz(top=float(section.top or TOP))
-            # Chromium writes a heading twice if it moved it to the next page.
-            written = str(section.title)
-            title = next((t for t in part.sections if written.startswith(t)), written)
-            writer.add_outline_item(
-                title=title,
-                page_number=part.first + number,
-                parent=chapter,
-                fit=place,
-            )
-
-
-def bind(browser: Browser, home: str, parts: list[Part]) -> PdfWriter:
-    """Make one file of the printed pages."""
-    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    title, author = config["title"], config["author"]
-    # The table of contents moves what it counts: lay it out once to learn its own length.
-    front = print_words(browser, front_matter(title, author, parts))
-    first = len(front.pages)
-    for part in parts:
-        part.first = first
-        first += len(part.pdf.pages)
-        note_places(part)
-    front = print_words(browser, front_matter(title, author, parts))
-    numbers = print_words(browser, "<p style='break-before: page'>&nbsp;</p>" * first, NUMBER)
-
-    writer = PdfWriter()
-    for pdf in (front, *(part.pdf for part in parts)):
-        for page in pdf.pages:
-            writer.add_page(page)
-    for page, foot in list(zip(writer.pages, numbers.pages, strict=True))[1:]:
-        page.merge_page(foot)
-    keep_links_inside(writer, home, {part.name: part for part in parts})
-    for page in writer.pages[: len(front.pages)]:
-        for reference in page.get("/Annots", []):
-            link = reference.get_object()
-            number = int(str(link.pop("/A")["/URI"]).rpartition("/")[2])
-            link[NameObject("/Dest")] = destination(writer, parts[number].first, TOP)
-    writer.add_outline_item(title="Contents", page_number=1)
-    for part in parts:
-        add_bookmarks(writer, part)
-    writer.compress_identical_objects(remove_duplicates=True, remove_unreferenced=True)
-    writer.page_mode = "/UseOutlines"
-    writer.root_object[NameObject("/Lang")] = TextStringObject("en")
-    writer.root_object[NameObject("/ViewerPreferences")] = DictionaryObject(
-        {NameObject("/DisplayDocTitle"): BooleanObject(True)}
-    )
-    date = made_at().strftime("D:%Y%m%d%H%M%S+00'00'")
-    writer.metadata = {
-        "/Title": title,
-        "/Author": author,
-        "/Subject": "A book of executable notebooks, printed",
-        "/Creator": "make pdf",
-        "/CreationDate": date,
-        "/ModDate": date,
-    }
-    return writer
 
 
 def made_at() -> datetime:
@@ -306,24 +70,35 @@ def made_at() -> datetime:
     return datetime.fromtimestamp(int(seconds or 0), timezone.utc)
 
 
-def make_pdf(output: Path, names: Sequence[str] = ()) -> None:
-    """Print the named pages, or all of them, into one file."""
+def print_book(browser: Browser, home: str, names: Sequence[str]) -> PdfWriter:
+    """Print the named pages of the site at ``home`` into one file."""
     pages = contents()
-    unknown = [name for name in names if name not in pages]
+    parts = [print_page(browser, home, name, pages[name]) for name in pages if name in names]
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    return bind(browser, home, parts, config["title"], config["author"], made_at())
+
+
+def make_pdf(output: Path, names: Sequence[str] = ()) -> None:
+    """Write the named pages, or all of them, into one file."""
+    unknown = set(names) - set(contents())
     if unknown:
-        raise SystemExit(f"not in _toc.yml: {', '.join(unknown)}")
+        raise SystemExit(f"not in _toc.yml: {', '.join(sorted(unknown))}")
     if not (BOOK / "index.html").exists():
         raise SystemExit("There is no book to print yet: run make book first.")
-    with served(BOOK) as home, chromium() as browser:
-        parts = [
-            print_page(browser, home, name, caption)
-            for name, caption in pages.items()
-            if name in names or not names
-        ]
-        writer = bind(browser, home, parts)
+    with serve() as home, sync_playwright() as playwright:
+        try:
+            browser = launch_chromium(playwright)
+        except Error as error:
+            raise SystemExit(
+                "No Chromium to print with. Install your system's (on Debian: apt install "
+                "chromium) or Playwright's (.venv/bin/playwright install --with-deps chromium).\n"
+                f"{error}"
+            ) from None
+        book = print_book(browser, home, names or list(contents()))
+        browser.close()
     output.parent.mkdir(parents=True, exist_ok=True)
-    writer.write(output)
-    print(f"{output}: {len(writer.pages)} pages")
+    book.write(output)
+    print(f"{output}: {len(book.pages)} pages")
 
 
 def main() -> int:

@@ -96,9 +96,26 @@ def examine(app: Sphinx, document: nodes.document) -> None:
             paragraph.replace_self(aims)
             goals.parent.remove(goals)
             aims += [paragraph, goals]
+    for formula in list(document.findall(nodes.math)):
+        keep_with_next(formula)
     for section in document.findall(nodes.section):
         if re.match(r"Exercise \d+\.\d+", section.next_node(nodes.title).astext()):
             section["classes"].append("exercise")
+
+
+def keep_with_next(formula: nodes.math) -> None:
+    """Keep a short formula on one line with the punctuation that follows it."""
+    parent = formula.parent
+    place = parent.index(formula) + 1
+    after = parent[place] if place < len(parent) else None
+    if not isinstance(after, nodes.Text) or len(formula.astext()) >= 24:
+        return
+    mark = re.match(r"[,.;:?!)\u2019\u201d]+", after)
+    if mark:
+        unbroken = nodes.inline(classes=["unbroken"])
+        parent[place] = nodes.Text(after[mark.end() :])
+        parent[place - 1] = unbroken
+        unbroken += [formula, nodes.Text(mark[0])]
 
 
 # --- what its head and its title say ---

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser
 from pypdf import PdfReader
 from pypdf.generic import Destination
 
-from tools.make_pdf import bind, print_page
+from tools.make_pdf import print_book
 
 from .conftest import BOOK
 from .test_pages import contents, soup
@@ -19,9 +19,8 @@ PRINTED = ("book/intro", "notebooks/03_top_k", "book/bibliography")
 @pytest.fixture(scope="module")
 def book(browser: Browser, server: str) -> PdfReader:
     """Three pages, bound as all of them are."""
-    parts = [print_page(browser, server, name, "A part") for name in PRINTED]
     data = io.BytesIO()
-    bind(browser, server, parts).write(data)
+    print_book(browser, server, PRINTED).write(data)
     return PdfReader(data)
 
 
