@@ -40,6 +40,7 @@ from moe_tutorial.causality import future_leak
 from moe_tutorial.combination import combine, scatter_gates
 from moe_tutorial.dispatch import dispatch
 from moe_tutorial.experts import Experts
+from moe_tutorial.language_model import LanguageModel, Prediction
 from moe_tutorial.layer import FeedForward, MoELayer, MoEOutput
 from moe_tutorial.probabilities import entropy, sigmoid, softmax
 from moe_tutorial.router import Router, Routing
@@ -60,10 +61,12 @@ __all__ = [
     "Block",
     "Experts",
     "FeedForward",
+    "LanguageModel",
     "LimitedRouting",
     "LoadMetrics",
     "MoELayer",
     "MoEOutput",
+    "Prediction",
     "Router",
     "Routing",
     "combine",

@@ -134,6 +134,14 @@ def check_positive_number(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be positive, got {value}")
 
 
+def check_share(name: str, value: Any) -> None:
+    """Refuse what is no number strictly between 0 and 1."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    if not 0 < float(value) < 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+
+
 def check_scale(scale: Any) -> None:
     """Refuse a scale that is not one positive and finite number."""
     check_positive("scale", scale)
@@ -308,6 +316,27 @@ def check_generator(generator: Any, tensor: Tensor) -> None:
             f"generator must be on the tokens' device, {tensor.device}, got one on "
             f"{generator.device}: make it with torch.Generator(device={tensor.device.type!r})"
         )
+
+
+def check_tokens(name: str, tokens_BS: Any, vocabulary: int, weights: Tensor) -> None:
+    """Refuse what is no batch of token ids, or ids that the weights have no row for."""
+    if not isinstance(tokens_BS, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tokens_BS).__name__}")
+    if tokens_BS.dtype != torch.int64:
+        raise TypeError(f"{name} must hold int64 ids, got {tokens_BS.dtype}: use {name}.long()")
+    if tokens_BS.ndim != 2:
+        raise ValueError(f"{name} must have the shape [B, S], got {tuple(tokens_BS.shape)}")
+    if tokens_BS.device != weights.device:
+        raise ValueError(
+            f"{name} must be on the model's device, {weights.device}, got one on {tokens_BS.device}"
+        )
+    if not _values_are_visible(tokens_BS) or tokens_BS.numel() == 0:
+        return
+    lowest, highest = torch.aminmax(tokens_BS)
+    requirement = f"{name} must hold ids from 0 to {vocabulary - 1}"
+    if not _holds((lowest >= 0) & (highest < vocabulary), requirement):
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(f"{requirement}, got {wrong.item()}")
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

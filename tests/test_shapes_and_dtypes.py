@@ -82,11 +82,12 @@ every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 
 def test_no_public_function_is_left_out() -> None:
     layer = {"Attention", "Block", "Experts", "FeedForward", "MoELayer", "MoEOutput", "dispatch"}
-    # These have tests of their own: records, numbers of a whole batch, and functions of layers.
+    # These have tests of their own: records, numbers of a whole batch, a model, and functions of layers.
     elsewhere = {
-        "LimitedRouting", "LoadMetrics", "dispatch_kept", "expert_capacity", "expert_load",
-        "future_leak", "gshard_loss", "importance", "load_metrics", "smooth_load",
-        "squared_variation", "switch_loss", "updated_bias", "z_loss",
+        "LanguageModel", "LimitedRouting", "LoadMetrics", "Prediction", "dispatch_kept",
+        "expert_capacity", "expert_load", "future_leak", "gshard_loss", "importance",
+        "load_metrics", "smooth_load", "squared_variation", "switch_loss", "updated_bias",
+        "z_loss",
     }  # fmt: skip
     assert set(CALLS) | {"Routing"} | layer | elsewhere == set(moe_tutorial.__all__)
 
