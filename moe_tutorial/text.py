@@ -17,7 +17,7 @@ from torch import Tensor
 from moe_tutorial.validation import check_generator, check_share, check_size
 
 VOCABULARY = 256
-"""How many tokens there are: one for each value of a byte."""
+"""How many tokens there are, one for each value of a byte."""
 
 LANGUAGES = ("de", "el", "fi", "fr", "ja", "ru")
 """The languages that :func:`installed_documents` gives unless told otherwise, by their codes."""

@@ -203,6 +203,43 @@ def check_ids(experts_TK: Any, num_experts: int) -> None:
     check_distinct(experts_TK)
 
 
+def check_labels(labels_T: Any, experts_TK: Tensor, num_labels: int) -> None:
+    """Refuse what is not one label for each token, from 0 to L-1."""
+    if not isinstance(labels_T, Tensor):
+        raise TypeError(f"labels_T must be a torch.Tensor, got {type(labels_T).__name__}")
+    if labels_T.dtype != torch.int64:
+        raise TypeError(f"labels_T must hold int64 ids, got {labels_T.dtype}")
+    if labels_T.shape != experts_TK.shape[:-1]:
+        raise ValueError(
+            f"labels_T must have the tokens' shape, {tuple(experts_TK.shape[:-1])}, got "
+            f"{tuple(labels_T.shape)}"
+        )
+    check_same_device(labels_T=labels_T, experts_TK=experts_TK)
+    if not _values_are_visible(labels_T) or labels_T.numel() == 0:
+        return
+    lowest, highest = torch.aminmax(labels_T)
+    requirement = f"labels_T must hold ids from 0 to {num_labels - 1}"
+    if not _holds((lowest >= 0) & (highest < num_labels), requirement):
+        raise ValueError(f"{requirement}, got {(lowest if lowest < 0 else highest).item()}")
+
+
+def check_counts(name: str, counts_LE: Any) -> None:
+    """Refuse what is no table of numbers, at least one of them above 0 and none below."""
+    if not isinstance(counts_LE, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(counts_LE).__name__}")
+    if counts_LE.is_complex() or counts_LE.dtype == torch.bool:
+        raise TypeError(f"{name} must hold numbers, got {counts_LE.dtype}")
+    if counts_LE.ndim < 2 or 0 in counts_LE.shape[-2:]:
+        raise ValueError(f"{name} must have the shape [L, E], got {tuple(counts_LE.shape)}")
+    if not _values_are_visible(counts_LE) or counts_LE.numel() == 0:
+        return
+    if not _holds((counts_LE >= 0).all(), f"{name} must not be negative"):
+        worst = counts_LE[~(counts_LE >= 0)][0].item()
+        raise ValueError(f"{name} must not be negative, got {worst}")
+    if not _holds((counts_LE.sum((-2, -1)) > 0).all(), f"{name} must not be all zeros"):
+        raise ValueError(f"{name} must not be all zeros, got a table without a count")
+
+
 def check_distinct(experts_TK: Tensor) -> None:
     """Refuse a token that names an expert twice: S_t is a set."""
     if not _values_are_visible(experts_TK) or experts_TK.shape[-1] < 2:

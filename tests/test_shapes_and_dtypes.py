@@ -82,7 +82,7 @@ every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 
 def test_no_public_function_is_left_out() -> None:
     layer = {"Attention", "Block", "Experts", "FeedForward", "MoELayer", "MoEOutput", "dispatch"}
-    # These have tests of their own: records, numbers of a whole batch, a model, and functions of layers.
+    # These have tests of their own: records, numbers of a batch, a model, functions of layers.
     elsewhere = {
         "LanguageModel", "LimitedRouting", "LoadMetrics", "Prediction", "dispatch_kept",
         "expert_capacity", "expert_load", "future_leak", "gshard_loss", "importance",

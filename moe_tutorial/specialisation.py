@@ -1,0 +1,166 @@
+"""Specialisation: how much does the expert tell about the token, and the token about its expert?
+
+I(label; expert) = sum over both of p(l, e) ln(p(l, e) / (p(l) p(e))).               Chapter 10.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moe_tutorial.validation import check_counts, check_ids, check_labels, check_size
+
+BYTE_KINDS = (
+    "end of a document",
+    "white space",
+    "letter",
+    "digit",
+    "punctuation",
+    "start of a longer character",
+    "rest of a longer character",
+)
+"""The kinds of bytes that :func:`byte_kinds` tells apart; a kind's place here is its id."""
+
+
+def byte_kinds(tokens_BS: Tensor) -> Tensor:
+    """Name the kind of each byte, as :data:`BYTE_KINDS` lists them.
+
+    Letters, digits and punctuation are those of ASCII; UTF-8 writes all other characters with two
+    to four bytes of 128 and above.
+
+    Args:
+        tokens_BS: int64 bytes, of any shape.
+
+    Returns:
+        int64 ids of kinds, of the same shape.
+    """
+    kind_of = torch.full((256,), BYTE_KINDS.index("punctuation"))
+    for byte in range(128):
+        if byte == 0:
+            kind_of[byte] = BYTE_KINDS.index("end of a document")
+        elif chr(byte).isspace():
+            kind_of[byte] = BYTE_KINDS.index("white space")
+        elif chr(byte).isalpha():
+            kind_of[byte] = BYTE_KINDS.index("letter")
+        elif chr(byte).isdigit():
+            kind_of[byte] = BYTE_KINDS.index("digit")
+    kind_of[128:192] = BYTE_KINDS.index("rest of a longer character")
+    kind_of[192:] = BYTE_KINDS.index("start of a longer character")
+    return kind_of.to(tokens_BS.device)[tokens_BS]
+
+
+def joint_counts(labels_T: Tensor, experts_TK: Tensor, num_labels: int, num_experts: int) -> Tensor:
+    r"""Count how often tokens of each label went to each expert.
+
+    .. math:: n_{le} = \left| \{ t : \text{label}_t = l, \; e \in S_t \} \right|
+
+    Args:
+        labels_T: int64 ids from 0 to L - 1, with any leading dimensions.
+        experts_TK: int64 ids from 0 to E - 1, the same dimensions and K.
+        num_labels: L.
+        num_experts: E.
+
+    Returns:
+        int64 ``[L, E]``, with a sum of T * K.
+
+    Raises:
+        TypeError, ValueError: ids that are not int64 or out of range, or shapes that do not fit.
+    """
+    check_size("num_labels", num_labels)
+    check_size("num_experts", num_experts)
+    check_ids(experts_TK, num_experts)
+    check_labels(labels_T, experts_TK, num_labels)
+    pairs = labels_T[..., None] * num_experts + experts_TK
+    counts = torch.bincount(pairs.flatten(), minlength=num_labels * num_experts)
+    return counts.view(num_labels, num_experts)
+
+
+def mutual_information(counts_LE: Tensor) -> Tensor:
+    r"""How many nats one learns about the label from being told the expert, and the reverse.
+
+    .. math:: I = \sum_{l,e} \frac{n_{le}}{n} \ln \frac{n_{le} \, n}{n_{l} \, n_{e}}
+
+    It is 0 if the expert says nothing, and at most the smaller of the labels' and the experts'
+    entropy. From n counts it comes out too large, by about (L - 1)(E - 1) / 2n where there is
+    nothing to learn at all, and by more where neighbouring tokens are alike: compare it with the
+    same counts after the labels were shuffled.
+
+    Args:
+        counts_LE: ``[L, E]`` counts, with any leading dimensions.
+
+    Returns:
+        Nats, float64, one number for each table.
+
+    Raises:
+        TypeError, ValueError: no tensor of two dimensions or more, a count that is negative or
+            NaN, or a table of zeros.
+    """
+    check_counts("counts_LE", counts_LE)
+    joint_LE = counts_LE.double() / counts_LE.double().sum((-2, -1), keepdim=True)
+    labels_L1, experts_1E = joint_LE.sum(-1, keepdim=True), joint_LE.sum(-2, keepdim=True)
+    independent_LE = labels_L1 * experts_1E
+    ratio_LE = torch.where(joint_LE > 0, joint_LE / independent_LE, 1)
+    return (joint_LE * ratio_LE.log()).sum((-2, -1))
+
+
+@dataclass(frozen=True)
+class Specialisation:
+    """What one layer's experts and one kind of label tell about each other, in nats.
+
+    Attributes:
+        information: :func:`mutual_information` of the labels and the chosen experts.
+        shuffled: the mean of the same after each of several shuffles of the labels: what chance
+            alone gives.
+        label_entropy: of the labels; no expert can tell more.
+    """
+
+    information: float
+    shuffled: float
+    label_entropy: float
+
+
+def specialisation(
+    labels_BS: Tensor,
+    experts_BSK: Tensor,
+    num_labels: int,
+    num_experts: int,
+    *,
+    windows: bool,
+    shuffles: int = 20,
+) -> Specialisation:
+    """Measure how far experts and labels go together, beside what chance alone gives.
+
+    Args:
+        labels_BS: int64 ``[B, S]``.
+        experts_BSK: int64 ``[B, S, K]``, one layer's choice.
+        num_labels: L.
+        num_experts: E.
+        windows: whether labels are shuffled from window to window, as they must be where all
+            tokens of a window have one label (a domain), or from token to token (a kind of byte).
+            Tokens of one window are alike in many ways, so shuffling them one by one would make
+            chance look smaller than it is.
+        shuffles: how many, the same ones in every call.
+
+    Returns:
+        Both informations and the entropy of the labels.
+
+    Raises:
+        TypeError, ValueError: as :func:`joint_counts`.
+    """
+    check_size("shuffles", shuffles)
+    counts_LE = joint_counts(labels_BS, experts_BSK, num_labels, num_experts)
+    share_L = counts_LE.sum(-1).double() / counts_LE.sum()
+    generator = torch.Generator().manual_seed(0)
+    tables = []
+    for _ in range(shuffles):
+        if windows:
+            shuffled_BS = labels_BS[torch.randperm(len(labels_BS), generator=generator)]
+        else:
+            order = torch.randperm(labels_BS.numel(), generator=generator)
+            shuffled_BS = labels_BS.flatten()[order].view_as(labels_BS)
+        tables.append(joint_counts(shuffled_BS, experts_BSK, num_labels, num_experts))
+    return Specialisation(
+        mutual_information(counts_LE).item(),
+        mutual_information(torch.stack(tables)).mean().item(),
+        torch.special.entr(share_L).sum().item(),
+    )
