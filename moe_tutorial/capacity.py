@@ -271,7 +271,7 @@ def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Te
     """Run only the assignments that were kept.
 
     The same numbers as :func:`~moe_tutorial.dispatch.dispatch` with the routing's gates, for less
-    arithmetic. Counting what was kept makes a GPU report back once.
+    arithmetic. On a GPU it waits for the number of rows, once more than ``dispatch`` does.
 
     Args:
         x_TD: tokens, ``[T, D]`` with any leading dimensions.
@@ -292,10 +292,11 @@ def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Te
             f"got {tuple(routing.kept_TK.shape[:-1])}"
         )
     kept_TK = routing.kept_TK
-    rows_RD = x_TD.unsqueeze(-2).expand(*kept_TK.shape, -1)[kept_TK]
+    kept = kept_TK.nonzero(as_tuple=True)
+    rows_RD = x_TD.unsqueeze(-2).expand(*kept_TK.shape, -1)[kept]
     outputs_RD = dispatch(
         rows_RD,
-        routing.experts_TK[kept_TK].unsqueeze(-1),
+        routing.experts_TK[kept].unsqueeze(-1),
         torch.ones_like(rows_RD[:, :1]),
         experts.in_EDH,
         experts.out_EFD,
@@ -304,7 +305,7 @@ def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Te
         experts.out_bias_ED,
     )
     outputs_TKD = outputs_RD.new_zeros(*kept_TK.shape, x_TD.shape[-1])
-    return combine(outputs_TKD.index_put((kept_TK,), outputs_RD), routing.gates_TK)
+    return combine(outputs_TKD.index_put(kept, outputs_RD), routing.gates_TK)
 
 
 def expected_drops(inclusion_E: Tensor, num_tokens: int, capacity: int) -> Tensor:

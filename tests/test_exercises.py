@@ -1,11 +1,13 @@
 """Each check accepts right answers, refuses wrong ones, and names the likely mistake."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 
 from moe_tutorial.exercises import EXERCISES, check
 
@@ -71,6 +73,21 @@ RIGHT: dict[str, Callable[..., Any]] = {
         .view(*chosen.shape, -1)
     ),
     "7.3": lambda values: functools.reduce(torch.add, values).item(),
+    "9.1": lambda chosen, E, C: torch.tensor(
+        [max(0, int((chosen == e).sum()) - C) for e in range(E)]
+    ),
+    "9.2": lambda chosen, gates, E, C: (
+        (
+            (chosen.flatten()[:, None] == chosen.flatten())
+            & (gates.flatten()[:, None] < gates.flatten())
+        )
+        .sum(-1)
+        .less(C)
+        .view_as(chosen)
+    ),
+    "9.3": lambda T, E: (
+        E * stats.binom.pmf(range(T // E + 1, T + 1), T, 1 / E).dot(range(1, T - T // E + 1)) / T
+    ),
 }
 
 # Plausible wrong answers that the checks do not list, so that a message must come from the numbers.
@@ -176,6 +193,21 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda values: values.sort().values.double().sum().item() + 1,
         lambda values: values[0].item(),
         lambda values: values.mean().item(),
+    ),
+    "9.1": (
+        lambda chosen, E, C: torch.full((E,), chosen.numel() - E * C),
+        lambda chosen, E, C: (chosen < C).sum(),
+        lambda chosen, E, C: torch.bincount(chosen.flatten(), minlength=E) / C,
+    ),
+    "9.2": (
+        lambda chosen, gates, E, C: gates > 0.5,
+        lambda chosen, gates, E, C: chosen < C,
+        lambda chosen, gates, E, C: torch.ones_like(chosen, dtype=torch.bool),
+    ),
+    "9.3": (
+        lambda T, E: 1 / E,
+        lambda T, E: (1 - 1 / E) ** T,
+        lambda T, E: 1 / (2 * math.pi * T / E) ** 0.5,
     ),
 }
 

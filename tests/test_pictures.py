@@ -18,6 +18,7 @@ from moe_tutorial import (
     Router,
     dot_scores,
     figures,
+    limit_capacity,
     softmax,
     top_k,
 )
@@ -64,6 +65,7 @@ def test_an_expert_keeps_its_hue_in_the_dark() -> None:
 X_TD, CENTROIDS_ED = one_token(), twelve_centroids()
 LOGITS_TE = dot_scores(X_TD, CENTROIDS_ED)
 EXPERTS_TK = top_k(LOGITS_TE, 3)
+LIMITED = limit_capacity(Router(2, 4, 2)(torch.ones(18, 2)), 1.0)
 PICTURES: dict[str, Callable[[], figures.Picture]] = {
     "glance": picture,
     "plane": lambda: figures.centroid_space(X_TD[0], CENTROIDS_ED),
@@ -84,6 +86,8 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
     ),
     "dense block": lambda: figures.block_diagram(Block(Attention(8, 2), FeedForward(8, 16))),
     "sizes": lambda: figures.total_and_active({"Mixtral 8x7B": (46.7, 12.9)}),
+    "queues": lambda: figures.expert_queues(LIMITED, 9),
+    "positions": lambda: figures.dropped_by_position({"in order": LIMITED}, bins=4),
     "router": lambda: figures.sampled_router(LOGITS_TE[0], [("Top-K", 1.0, EXPERTS_TK[0])]),
 }
 
@@ -114,6 +118,11 @@ def test_sentences_name_the_numbers() -> None:
     assert "expert 5 with gate 0.42" in PICTURES["router"]().alt
     assert "a rises from 3 to 4" in PICTURES["curves"]().alt
     assert "1 different sets" in PICTURES["grid"]().alt
+    # All 18 tokens want the same two experts, which have room for half of them.
+    assert (
+        "Dropped are 50 % of all assignments; 0 % in the first quarter" in PICTURES["queues"]().alt
+    )
+    assert "100 % in the last" in PICTURES["positions"]().alt
 
 
 @pytest.mark.parametrize(
@@ -129,6 +138,8 @@ def test_sentences_name_the_numbers() -> None:
             r"got \[2, 3\]",
         ),
         (lambda: figures.curves([1, 2], {"a": [3]}, x_label="x", y_label="y"), "2 values .* got 1"),
+        (lambda: figures.expert_queues(LIMITED, 9, bins=19), r"tokens \(18\), got 19"),
+        (lambda: figures.dropped_by_position({"a": LIMITED}, bins=0), "bins must be at least 1"),
         (lambda: figures.Scrubber([], [], "x"), "0 labels for 0 pictures"),
         (lambda: figures.Scrubber([picture()], ["a"], "x", start=1), "between 0 and 0, got 1"),
         (lambda: figures.Scrubber(["<svg>"], ["a"], "x"), "pictures must be of type Picture"),

@@ -3,6 +3,7 @@
 from moe_tutorial.figures.bars import draw_grid, expert_bars
 from moe_tutorial.figures.curves import curves, number_table
 from moe_tutorial.figures.layers import block_diagram, total_and_active
+from moe_tutorial.figures.queues import dropped_by_position, expert_queues
 from moe_tutorial.figures.routes import dense_and_sparse, routing_at_a_glance, sampled_router
 from moe_tutorial.figures.scrubber import Scrubber
 from moe_tutorial.figures.spaces import (
@@ -24,8 +25,10 @@ __all__ = [
     "curves",
     "dense_and_sparse",
     "draw_grid",
+    "dropped_by_position",
     "expert_bars",
     "expert_colour",
+    "expert_queues",
     "number_table",
     "routing_at_a_glance",
     "sampled_router",
