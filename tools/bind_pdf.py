@@ -187,6 +187,7 @@ def bind(
             writer.add_page(page)
     for page, foot in list(zip(writer.pages, numbers.pages, strict=True))[1:]:
         page.merge_page(foot)
+        page.compress_content_streams()  # merging unpacks them
     keep_links_inside(writer, home, {part.name: part for part in parts})
     for page in writer.pages[: len(front.pages)]:
         for reference in page.get("/Annots", []):
