@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book pdf test notebooks measure bench weight serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks measure models bench weight serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make notebooks   execute all notebooks in place'
 	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
 	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
+	@echo 'make models      train and store what chapter 10 compares (about five minutes)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
 	@echo 'make lab         open the notebooks in JupyterLab'
@@ -103,6 +104,10 @@ bench: .venv/ready
 # What chapter 07 compares, measured on this machine; the figures of the chapter change with it.
 measure: .venv/ready
 	@$(BIN)/python tools/measure.py
+
+# What chapter 10 compares; runs that are stored already are kept. One thread, so that it is repeatable.
+models: .venv/ready
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.train_language_models
 
 serve:
 	@test -e $(BOOK)/index.html || { echo 'There is no book yet: run make book first.' >&2; exit 1; }

@@ -1,0 +1,201 @@
+"""Train what chapter 10 compares and store it: moe_tutorial/results/language_models.json.
+
+Three models read the same windows with the same five seeds:
+
+- ``dense``: every layer has one feed-forward network.
+- ``sparse``: 8 experts of which 2 are chosen, together as wide as that network, so that a token
+  uses as many parameters (the router apart).
+- ``dense, wide``: one network as wide as all 8 experts, so that about as many parameters are
+  stored. A token costs more, so it takes fewer steps to the same training compute.
+
+All have the learning rate that is written beside the results; none was searched for. A run that is
+stored is not run again: stop this script whenever you like, and start it again. It takes about
+five minutes on one core; --width, --expert-width, --steps and --device make a larger one.
+"""
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moe_tutorial import Attention, Block, Experts, FeedForward, LanguageModel, MoELayer, Router
+from moe_tutorial.balance import expert_load, load_metrics, switch_loss
+from moe_tutorial.language_model import Prediction
+from moe_tutorial.router import Routing
+from moe_tutorial.specialisation import BYTE_KINDS, byte_kinds, specialisation
+from moe_tutorial.text import Corpus, corpus, draw_batch, installed_documents
+from moe_tutorial.training import Settings, evaluate, train
+
+RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial/results/language_models.json"
+KINDS = ("dense", "sparse", "dense, wide")
+SEEDS = range(5)
+E, K, HEADS, LAYERS = 8, 2, 4, 2
+BALANCE = 0.01  # the coefficient of the Switch loss, in each sparse layer
+WINDOWS = 16  # of each domain, for a validation loss
+POINTS = 8  # at which it is measured on the way
+POSITIONS = 8  # stretches of a window that specialisation tells apart
+
+
+def build(kind: str, width: int, expert_width: int) -> LanguageModel:
+    """A model of one of the three kinds, with weights from torch's global generator."""
+    blocks = []
+    for _ in range(LAYERS):
+        layer: FeedForward | MoELayer
+        if kind == "sparse":
+            layer = MoELayer(Router(width, E, K), Experts(E, width, expert_width))
+        else:
+            layer = FeedForward(width, expert_width * (K if kind == "dense" else E))
+        blocks.append(Block(Attention(width, HEADS), layer))
+    return LanguageModel(blocks)
+
+
+def balance(routing: Routing) -> torch.Tensor:
+    """The balancing loss of one layer."""
+    return BALANCE * switch_loss(routing.probabilities_TE, routing.experts_TK)
+
+
+@torch.no_grad()
+def specialities(model: LanguageModel, text: Corpus, length: int) -> list[dict[str, Any]]:
+    """For every layer, what its experts and each kind of label tell about each other."""
+    device = model.head.weight.device
+    batch = draw_batch(text.validation, 360, length, torch.Generator().manual_seed(0), device)
+    model.eval()
+    routings = model(batch.tokens_BS).routings
+    stretches_S = torch.arange(length) * POSITIONS // length
+    names = text.validation.domains
+    # A language is a domain with a two-letter code; the others are in English or in no language.
+    codes = [names.index(name) for name in names if len(name) == 2]
+    layers = []
+    for routing in routings:
+        experts = routing.experts_TK.cpu()
+        languages = torch.isin(batch.domains_BS[:, 0].cpu(), torch.tensor(codes))
+        renamed = torch.zeros(len(names), dtype=torch.int64)
+        renamed[codes] = torch.arange(len(codes))
+        labels = {
+            "domain": (batch.domains_BS.cpu(), experts, len(names), True),
+            "language": (
+                renamed[batch.domains_BS.cpu()[languages]],
+                experts[languages],
+                len(codes),
+                True,
+            ),
+            "kind of byte": (
+                byte_kinds(batch.tokens_BS.cpu()),
+                experts,
+                len(BYTE_KINDS),
+                False,
+            ),
+            "byte": (batch.tokens_BS.cpu(), experts, 256, False),
+            "position": (stretches_S.expand(len(experts), -1), experts, POSITIONS, False),
+        }
+        found: dict[str, Any] = {
+            name: {
+                key: round(value, 5)
+                for key, value in asdict(
+                    specialisation(ids, chosen, count, E, windows=windows)
+                ).items()
+            }
+            for name, (ids, chosen, count, windows) in labels.items()
+        }
+        metrics = load_metrics(expert_load(experts, E))
+        layers.append({"max_over_mean": round(float(metrics.max_over_mean), 3), "tells": found})
+    return layers
+
+
+def run(kind: str, seed: int, text: Corpus, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one model with one seed, and say what came of it."""
+    torch.manual_seed(seed)
+    model = build(kind, options.width, options.expert_width).to(options.device)
+    counted = model.counted()
+    # A backward pass costs two forward passes: one product for the inputs, one for the weights.
+    per_token = 3 * counted.flops()
+    reference = 3 * build("dense", options.width, options.expert_width).counted().flops()
+    steps = options.steps * reference // per_token if kind == "dense, wide" else options.steps
+    settings = Settings(steps=steps, seed=seed, warm_up=steps // 20)
+    tokens = settings.batch_size * settings.length
+    points = {round(steps * (i + 1) / POINTS) for i in range(POINTS)}
+    validation: list[dict[str, Any]] = []
+    done, measuring, start = 0, 0.0, time.perf_counter()
+
+    def measure(_: Prediction) -> None:
+        nonlocal done, measuring
+        done += 1
+        if done not in points:
+            return
+        now = time.perf_counter()
+        by_domain = evaluate(model, text.validation, WINDOWS, settings.length)
+        validation.append(
+            {
+                "step": done,
+                "teraflops": float(f"{done * tokens * per_token / 1e12:.4g}"),
+                "seconds": round(now - start - measuring, 1),
+                "loss": round(sum(by_domain.values()) / len(by_domain), 4),
+                "by_domain": {domain: round(loss, 4) for domain, loss in by_domain.items()},
+            }
+        )
+        measuring += time.perf_counter() - now
+
+    sparse = kind == "sparse"
+    train(model, text.training, settings, penalty=balance if sparse else None, after_step=measure)
+    return {
+        "model": kind,
+        "seed": seed,
+        "total_parameters": counted.total_parameters(),
+        "active_parameters": counted.active_parameters(),
+        "settings": asdict(settings),
+        "validation": validation,
+        "layers": specialities(model, text, settings.length) if sparse else [],
+    }
+
+
+def main() -> None:
+    """Run what is not stored yet, one after another, and store each when it is done."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--expert-width", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=400, help="of the two cheaper models")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no run after these")
+    options = parser.parse_args()
+    text = corpus(installed_documents())
+    about = {
+        "width": options.width,
+        "expert_width": options.expert_width,
+        "layers": LAYERS,
+        "heads": HEADS,
+        "experts": E,
+        "k": K,
+        "balance": BALANCE,
+        "steps": options.steps,
+        "validation_windows": WINDOWS,
+        "text": [text.training.fingerprint(), text.validation.fingerprint()],
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else options.device,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+    content: dict[str, Any] = {"about": about, "runs": []}
+    if options.results.exists():
+        content = json.loads(options.results.read_text(encoding="utf-8"))
+        if content["about"] != about:
+            raise SystemExit(f"{options.results} holds other runs than these: move it away first")
+    start = time.perf_counter()
+    for seed in SEEDS:
+        for kind in KINDS:
+            stored = any(r["model"] == kind and r["seed"] == seed for r in content["runs"])
+            if stored or time.perf_counter() - start > 60 * options.minutes:
+                continue
+            result = run(kind, seed, text, options)
+            content["runs"].append(result)
+            options.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            last = result["validation"][-1]
+            print(f"{kind}, seed {seed}: loss {last['loss']}, {last['seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
