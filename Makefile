@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book pdf test notebooks measure models bench weight serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks measure balance models bench weight serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make notebooks   execute all notebooks in place'
 	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
 	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
+	@echo 'make balance     train and store what chapter 08 compares'
 	@echo 'make models      train and store what chapter 10 compares (about five minutes)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
@@ -104,6 +105,10 @@ bench: .venv/ready
 # What chapter 07 compares, measured on this machine; the figures of the chapter change with it.
 measure: .venv/ready
 	@$(BIN)/python tools/measure.py
+
+# What chapter 08 compares, trained anew; the figures of the chapter change with it.
+balance: .venv/ready
+	@$(BIN)/python -m tools.train_balance
 
 # What chapter 10 compares; runs that are stored already are kept. One thread, so that it is repeatable.
 models: .venv/ready

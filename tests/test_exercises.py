@@ -20,6 +20,12 @@ def stable_order(scores: torch.Tensor, k: int) -> torch.Tensor:
     return torch.tensor(rows)
 
 
+def switch_by_hand(logits: torch.Tensor, k: int) -> torch.Tensor:
+    """E times the sum of the share of choices times the mean probability."""
+    chosen = torch.nn.functional.one_hot(logits.argsort(-1)[:, -k:], logits.shape[-1])
+    return torch.dot(chosen.double().mean((0, 1)), softmax(logits, -1).mean(0)) * logits.shape[-1]
+
+
 # Right answers written another way than the reference.
 RIGHT: dict[str, Callable[..., Any]] = {
     "0.1": lambda T, E, K: K * (T / E),
@@ -73,6 +79,9 @@ RIGHT: dict[str, Callable[..., Any]] = {
         .view(*chosen.shape, -1)
     ),
     "7.3": lambda values: functools.reduce(torch.add, values).item(),
+    "8.1": lambda load: torch.distributions.Categorical(load).entropy().exp(),
+    "8.2": lambda logits, k, mask: switch_by_hand(logits[mask], k),
+    "8.3": lambda logits, k: sum(switch_by_hand(layer, k) for layer in logits) / len(logits),
     "9.1": lambda chosen, E, C: torch.tensor(
         [max(0, int((chosen == e).sum()) - C) for e in range(E)]
     ),
@@ -193,6 +202,21 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda values: values.sort().values.double().sum().item() + 1,
         lambda values: values[0].item(),
         lambda values: values.mean().item(),
+    ),
+    "8.1": (
+        lambda load: load.sum() / load.max(),
+        lambda load: load.max() / load.mean(),
+        lambda load: load.sum(),
+    ),
+    "8.2": (
+        lambda logits, k, mask: softmax(logits[mask], -1).mean(0).square().sum(),
+        lambda logits, k, mask: switch_by_hand(logits[~mask], k),
+        lambda logits, k, mask: switch_by_hand(logits[mask].softmax(-1), k),
+    ),
+    "8.3": (
+        lambda logits, k: switch_by_hand(logits[0], k),
+        lambda logits, k: torch.stack([switch_by_hand(layer, k) for layer in logits]).amax(),
+        lambda logits, k: switch_by_hand(logits[-1], k) * 0 + 1,
     ),
     "9.1": (
         lambda chosen, E, C: torch.full((E,), chosen.numel() - E * C),

@@ -86,6 +86,12 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
     ),
     "dense block": lambda: figures.block_diagram(Block(Attention(8, 2), FeedForward(8, 16))),
     "sizes": lambda: figures.total_and_active({"Mixtral 8x7B": (46.7, 12.9)}),
+    "trade-off": lambda: figures.trade_off(
+        {"a remedy": ([0.1, 1], torch.eye(2), torch.ones(2, 2))},
+        x_label="x",
+        y_label="y",
+        start=(torch.ones(2), torch.zeros(2)),
+    ),
     "queues": lambda: figures.expert_queues(LIMITED, 9),
     "positions": lambda: figures.dropped_by_position({"in order": LIMITED}, bins=4),
     "router": lambda: figures.sampled_router(LOGITS_TE[0], [("Top-K", 1.0, EXPERTS_TK[0])]),
@@ -117,6 +123,8 @@ def test_sentences_name_the_numbers() -> None:
     assert "expert 5 (0.33), expert 8 (0.30) and expert 4 (0.16)" in PICTURES["bars"]().alt
     assert "expert 5 with gate 0.42" in PICTURES["router"]().alt
     assert "a rises from 3 to 4" in PICTURES["curves"]().alt
+    assert "a remedy: at 0.1 0.5 and 1 and at 1 0.5 and 1." in PICTURES["trade-off"]().alt
+    assert "No remedy: 1 and 0." in PICTURES["trade-off"]().alt
     assert "1 different sets" in PICTURES["grid"]().alt
     # All 18 tokens want the same two experts, which have room for half of them.
     assert (
@@ -138,6 +146,12 @@ def test_sentences_name_the_numbers() -> None:
             r"got \[2, 3\]",
         ),
         (lambda: figures.curves([1, 2], {"a": [3]}, x_label="x", y_label="y"), "2 values .* got 1"),
+        (
+            lambda: figures.trade_off(
+                {"a": ([1], torch.eye(2), torch.eye(2))}, x_label="x", y_label="y"
+            ),
+            r"a must have x and y of shape \[1, seeds\], got \[2, 2\]",
+        ),
         (lambda: figures.expert_queues(LIMITED, 9, bins=19), r"tokens \(18\), got 19"),
         (lambda: figures.dropped_by_position({"a": LIMITED}, bins=0), "bins must be at least 1"),
         (lambda: figures.Scrubber([], [], "x"), "0 labels for 0 pictures"),

@@ -11,6 +11,7 @@ from moe_tutorial.exercises import (
     chapter_05,
     chapter_06,
     chapter_07,
+    chapter_08,
     chapter_09,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
@@ -26,6 +27,7 @@ EXERCISES: dict[str, Exercise] = {
         chapter_05,
         chapter_06,
         chapter_07,
+        chapter_08,
         chapter_09,
     )
     for exercise in chapter.EXERCISES

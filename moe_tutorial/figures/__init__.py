@@ -13,6 +13,7 @@ from moe_tutorial.figures.spaces import (
     weighted_sum,
 )
 from moe_tutorial.figures.style import EXPERT_COLOURS, EXPERT_COLOURS_DARK, Picture, expert_colour
+from moe_tutorial.figures.tradeoffs import trade_off
 
 __all__ = [
     "EXPERT_COLOURS",
@@ -34,5 +35,6 @@ __all__ = [
     "sampled_router",
     "three_spaces",
     "total_and_active",
+    "trade_off",
     "weighted_sum",
 ]

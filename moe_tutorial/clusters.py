@@ -1,0 +1,177 @@
+r"""Clusters: a small task on which experts can help, and a training run that watches the loads.
+
+x = c_m + z / 2,  y = z A_m: every cluster m has a linear map of its own.            Chapter 08.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from moe_tutorial.balance import (
+    expert_load,
+    importance,
+    smooth_load,
+    squared_variation,
+    switch_loss,
+    updated_bias,
+    z_loss,
+)
+from moe_tutorial.experts import Experts
+from moe_tutorial.layer import MoELayer
+from moe_tutorial.probabilities import softmax
+from moe_tutorial.router import Router, Routing
+from moe_tutorial.scores import dot_scores
+from moe_tutorial.validation import check_size
+
+WIDTH, CLUSTERS, EXPERTS, HIDDEN, BATCH = 8, 8, 8, 16, 256
+"""D, the number of clusters, E, F, and the tokens of one training step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Clusters of tokens, as many as there are experts.
+
+    Attributes:
+        centres_MD: where each of the M clusters lies, float64.
+        maps_MDD: what each does to a token's deviation from its centre, float64.
+    """
+
+    centres_MD: Tensor
+    maps_MDD: Tensor
+
+    def sample(self, tokens: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw tokens from random clusters.
+
+        Returns:
+            x_TD, y_TD: the tokens and what the layer should make of them, float64; the entries of
+            y have mean 0 and variance about 1.
+        """
+        check_size("tokens", tokens)
+        cluster_T = torch.randint(CLUSTERS, (tokens,), generator=generator)
+        deviation_TD = torch.randn(tokens, WIDTH, generator=generator, dtype=torch.float64)
+        y_TD = torch.bmm(deviation_TD[:, None], self.maps_MDD[cluster_T]).squeeze(1)
+        return self.centres_MD[cluster_T] + deviation_TD / 2, y_TD
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a training run leaves behind.
+
+    Attributes:
+        layer: trained, in evaluation mode.
+        load_NE: after each of N steps' choices, the tokens per expert, int64.
+        error: on 4096 unseen tokens, the mean squared error over that of answering 0: a layer
+            that learned nothing reads 1.
+        load_E: on these tokens, the tokens per expert, int64.
+    """
+
+    layer: MoELayer
+    load_NE: Tensor
+    error: float
+    load_E: Tensor
+
+
+def make_task(seed: int) -> Task:
+    """The clusters and maps that belong to a seed."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    shape = (CLUSTERS, WIDTH)
+    return Task(
+        torch.randn(*shape, generator=generator, dtype=torch.float64),
+        torch.randn(*shape, WIDTH, generator=generator, dtype=torch.float64) / WIDTH**0.5,
+    )
+
+
+def train(
+    seed: int,
+    steps: int,
+    *,
+    switch: float = 0.0,
+    shazeer: float = 0.0,
+    z: float = 0.0,
+    bias_rate: float = 0.0,
+    selection: Literal["top_k", "sampled", "noisy_top_k"] = "top_k",
+    temperature: float = 1.0,
+) -> Run:
+    """Train one layer with K = 1, whose gate is its probability, by Adam at a rate of 0.01.
+
+    The same seed gives the same task, first weights and batches, whatever the remedy.
+
+    Args:
+        seed: of the task, the weights and the tokens.
+        steps: how many batches of 256 fresh tokens.
+        switch: coefficient of :func:`~moe_tutorial.balance.switch_loss`.
+        shazeer: coefficient of the squared variation of importance, and for ``"noisy_top_k"`` of
+            the smooth load too.
+        z: coefficient of :func:`~moe_tutorial.balance.z_loss`.
+        bias_rate: gamma of :func:`~moe_tutorial.balance.updated_bias`; 0 for no bias.
+        selection: as of :class:`~moe_tutorial.router.Router`.
+        temperature: of the draw, for ``"sampled"``.
+
+    Returns:
+        The trained layer with its loads; on unseen tokens a layer that samples goes on sampling.
+    """
+    check_size("steps", steps)
+    task, generator = make_task(seed), torch.Generator().manual_seed(seed)
+    # Draws of the router come from elsewhere, so that the tokens are the same without them.
+    draws = torch.Generator().manual_seed(2000 + seed)
+    router = Router(
+        WIDTH, EXPERTS, 1, selection=selection, temperature=temperature, renormalise=False,
+        selection_bias=bias_rate > 0,
+    )  # fmt: skip
+    layer = MoELayer(router, Experts(EXPERTS, WIDTH, HIDDEN, activation="gelu", bias=True)).double()
+    router.reset_parameters(generator)
+    layer.experts.reset_parameters(generator)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+    loads = []
+    for _ in range(steps):
+        x_TD, y_TD = task.sample(BATCH, generator)
+        output = layer(x_TD, draws)
+        loss = (output.y_TD - y_TD).square().mean()
+        loss = loss + _balancing(router, x_TD, output.routing, switch, shazeer, z)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loads.append(expert_load(output.routing.experts_TK, EXPERTS))
+        if bias_rate > 0:
+            router.bias_E = updated_bias(router.bias_E, loads[-1], bias_rate)
+    layer.eval()
+    with torch.no_grad():
+        x_TD, y_TD = task.sample(4096, generator)
+        output = layer(x_TD, draws)
+    return Run(
+        layer,
+        torch.stack(loads),
+        ((output.y_TD - y_TD).square().mean() / y_TD.square().mean()).item(),
+        expert_load(output.routing.experts_TK, EXPERTS),
+    )
+
+
+def stored_runs() -> dict[str, Any]:
+    """What ``tools/train_balance.py`` found, with its settings, seeds and versions beside it."""
+    text = resources.files("moe_tutorial").joinpath("results/balance.json").read_text("utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def _balancing(
+    router: Router, x_TD: Tensor, routing: Routing, switch: float, shazeer: float, z: float
+) -> Tensor:
+    loss = routing.logits_TE.new_zeros(())
+    if switch > 0:
+        # The draw may be at a temperature; the loss looks at the router itself.
+        loss = loss + switch * switch_loss(softmax(routing.logits_TE), routing.experts_TK)
+    if shazeer > 0:
+        weight_E = importance(routing.gates_TK, routing.experts_TK, EXPERTS)
+        loss = loss + shazeer * squared_variation(weight_E)
+    if shazeer > 0 and router.selection == "noisy_top_k":
+        logits_TE = dot_scores(x_TD, router.centroids_ED)
+        noise_TE = dot_scores(x_TD, router.noise_ED)
+        load_E = smooth_load(logits_TE, routing.logits_TE, noise_TE, router.k)
+        loss = loss + shazeer * squared_variation(load_E)
+    if z > 0:
+        loss = loss + z * z_loss(routing.logits_TE)
+    return loss

@@ -1,0 +1,98 @@
+"""What balance costs: one point for each setting of a remedy, with the spread over seeds."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from moe_tutorial.figures.style import (
+    INK,
+    LINE_STYLES,
+    Picture,
+    listing,
+    new_figure,
+    numbers,
+    style,
+)
+
+_COLOURS = ("#c2410c", "#0f766e", "#4b2ca0", "#7c8694")
+_SIGNS = ("o", "s", "^", "D")
+
+
+def trade_off(
+    remedies: Mapping[str, tuple[Sequence[float], Tensor, Tensor]],
+    *,
+    x_label: str,
+    y_label: str,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> Picture:
+    """Two measures against each other, along the settings of each remedy.
+
+    A point is the mean over the seeds and its cross reaches from the smallest to the largest seed.
+
+    Args:
+        remedies: for each name its settings ``[N]``, and x and y ``[N, seeds]``.
+        x_label: what x measures.
+        y_label: what y measures.
+        start: x and y ``[seeds]`` without any remedy.
+
+    Returns:
+        The figure; its sentence gives the mean x and y of the first and last setting of each.
+
+    Raises:
+        ValueError: shapes that do not fit, or a value that is not finite.
+    """
+    sentences = []
+    with style():
+        figure, (ax,) = new_figure(3.9)
+        for i, (name, (settings, x_NS, y_NS)) in enumerate(remedies.items()):
+            x, y = numbers(x_NS, 2), numbers(y_NS, 2)
+            if x.shape != y.shape or len(x) != len(settings):
+                raise ValueError(
+                    f"{name} must have x and y of shape [{len(settings)}, seeds], got "
+                    f"{list(x.shape)} and {list(y.shape)}"
+                )
+            colour = _COLOURS[i % len(_COLOURS)]
+            line = LINE_STYLES[i % len(LINE_STYLES)]
+            sign = _SIGNS[i % len(_SIGNS)]
+            _spread(ax, x, y, colour)
+            ax.plot(
+                x.mean(1), y.mean(1), line, marker=sign, color=colour, linewidth=1.4, label=name
+            )
+            for n in (0, len(x) - 1):
+                ax.annotate(
+                    f"{settings[n]:g}", (x[n].mean(), y[n].mean()), xytext=(5, 5),
+                    textcoords="offset points", fontsize=9.5, color=INK,
+                )  # fmt: skip
+            ends = [
+                f"at {settings[n]:g} {x[n].mean():.3g} and {y[n].mean():.3g}"
+                for n in (0, len(x) - 1)
+            ]
+            sentences.append(f"{name}: {listing(ends)}.")
+        if start is not None:
+            x, y = (numbers(values, 1)[None] for values in start)
+            _spread(ax, x, y, INK)
+            ax.plot(x.mean(), y.mean(), "*", markersize=12, color=INK, label="no remedy")
+            sentences.append(f"No remedy: {x.mean():.3g} and {y.mean():.3g}.")
+        ax.set_xlabel(x_label)
+        ax.set_ylabel(y_label)
+        figure.legend(loc="outside upper left", ncols=2, handlelength=2.6)
+    return Picture(
+        figure,
+        f"{y_label} against {x_label}, mean over the seeds with the range from the smallest to the "
+        "largest. " + " ".join(sentences),
+    )
+
+
+def _spread(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
+    ax.errorbar(
+        x.mean(1),
+        y.mean(1),
+        xerr=(x.mean(1) - x.min(1), x.max(1) - x.mean(1)),
+        yerr=(y.mean(1) - y.min(1), y.max(1) - y.mean(1)),
+        fmt="none",
+        ecolor=colour,
+        elinewidth=0.8,
+        alpha=0.6,
+    )

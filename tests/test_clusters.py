@@ -1,0 +1,94 @@
+"""The task of chapter 08: repeatable, alike for every remedy, and stored as it ran."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from moe_tutorial import expert_load
+from moe_tutorial.clusters import BATCH, EXPERTS, Run, make_task, stored_runs, train
+from tests.oracles import generator, same
+from tools import train_balance
+
+REMEDIES: list[dict[str, Any]] = [
+    {"switch": 1.0},
+    {"shazeer": 1.0},
+    {"z": 1.0},
+    {"bias_rate": 0.1},
+    {"selection": "noisy_top_k", "shazeer": 1.0},
+    {"selection": "sampled", "temperature": 2.0},
+]
+
+
+def weights(run: Run) -> list[torch.Tensor]:
+    return [value.detach() for value in run.layer.state_dict().values()]
+
+
+def test_the_right_maps_leave_no_error_and_one_map_does() -> None:
+    task = make_task(0)
+    x_TD, y_TD = task.sample(2000, generator(1))
+    nearest_T = torch.cdist(x_TD, task.centres_MD).argmin(-1)
+    deviation_TD = 2 * (x_TD - task.centres_MD[nearest_T])
+    by_cluster_TD = torch.bmm(deviation_TD[:, None], task.maps_MDD[nearest_T])[:, 0]
+    ones_T1 = torch.ones(2000, 1, dtype=torch.float64)
+    inputs = torch.cat([x_TD, ones_T1], -1)
+    one_map_TD = inputs @ torch.linalg.lstsq(inputs, y_TD).solution
+    total = y_TD.square().mean()
+    # Some tokens lie nearer to another centre, so that the clusters are not quite certain.
+    assert (by_cluster_TD - y_TD).square().mean() / total < 0.5
+    assert (one_map_TD - y_TD).square().mean() / total > 0.8
+    same(y_TD.mean(), 0.0, atol=0.05)
+
+
+def test_a_seed_repeats_a_run() -> None:
+    first, second = (train(3, 5, selection="sampled") for _ in range(2))
+    for a, b in zip(weights(first), weights(second), strict=True):
+        same(a, b)
+    same(first.load_NE, second.load_NE)
+    assert first.error == second.error
+    assert not torch.equal(train(4, 5).load_NE, train(3, 5).load_NE)
+
+
+@pytest.mark.parametrize("remedy", REMEDIES, ids=str)
+def test_a_remedy_changes_the_training_but_not_the_tokens(remedy: dict[str, Any]) -> None:
+    plain, remedied = train(0, 3), train(0, 3, **remedy)
+    assert not torch.equal(weights(plain)[0], weights(remedied)[0])
+    if "selection" not in remedy:
+        same(plain.load_NE[0], remedied.load_NE[0])
+    assert remedied.load_NE.sum(-1).tolist() == [BATCH] * 3
+    assert remedied.load_E.sum() == 4096
+    assert not remedied.layer.training
+
+
+def test_the_gradient_reaches_the_chosen_experts_alone() -> None:
+    layer = train(0, 1).layer
+    layer.zero_grad()  # the last step's are still there
+    x_TD, y_TD = make_task(0).sample(4, generator(0))
+    output = layer(x_TD)
+    (output.y_TD - y_TD).square().sum().backward()
+    reached_E = layer.experts.in_EDH.grad.flatten(1).norm(dim=-1) > 0
+    same(reached_E, expert_load(output.routing.experts_TK, EXPERTS) > 0)
+
+
+def test_what_is_stored_belongs_to_the_script() -> None:
+    stored = stored_runs()
+    assert stored["seeds"] == train_balance.SEEDS
+    assert len(stored["seeds"]) >= 5
+    assert stored["settings"]["steps"] == train_balance.STEPS
+    assert set(stored["sweeps"]) == set(train_balance.SWEEPS)
+    for name, (varies, values, fixed) in train_balance.SWEEPS.items():
+        sweep = stored["sweeps"][name]
+        assert sweep["varies"] == varies
+        assert sweep["values"] == values
+        assert all(sweep[key] == value for key, value in fixed.items())
+        assert [len(row) for row in sweep["runs"]] == [len(stored["seeds"])] * len(values)
+
+
+def test_a_stored_run_begins_as_it_does_here() -> None:
+    """Later steps need not: training multiplies what the last bit of another processor differs."""
+    every = train_balance.EVERY
+    for seed, run in zip(
+        stored_runs()["seeds"], stored_runs()["sweeps"]["nothing"]["runs"][0], strict=True
+    ):
+        here_E = train(seed, every).load_NE.sum(0)
+        assert (here_E - torch.tensor(run["load"][0])).abs().sum() <= 0.02 * BATCH * every

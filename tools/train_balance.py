@@ -1,0 +1,76 @@
+"""Train what chapter 08 compares and store it: moe_tutorial/results/balance.json.
+
+Name some of the sweeps to train these alone anew; the others stay as they are.
+"""
+
+import json
+import platform
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moe_tutorial.balance import load_metrics
+from moe_tutorial.clusters import BATCH, CLUSTERS, EXPERTS, HIDDEN, WIDTH, train
+
+RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial" / "results" / "balance.json"
+SEEDS, STEPS, EVERY = [0, 1, 2, 3, 4], 400, 20
+SWEEPS: dict[str, tuple[str, list[float], dict[str, Any]]] = {
+    "nothing": ("switch", [0.0], {}),
+    "switch": ("switch", [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0], {}),
+    "shazeer": ("shazeer", [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0], {}),
+    "z": ("z", [0.01, 0.1, 1.0], {}),
+    "bias": ("bias_rate", [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3], {}),
+    "sampled": ("temperature", [0.3, 1.0, 3.0], {"selection": "sampled"}),
+    "noisy": ("shazeer", [0.0, 0.1], {"selection": "noisy_top_k"}),
+}
+"""For each sweep what varies, over which values, and what else is set."""
+
+
+def one(seed: int, **remedy: Any) -> dict[str, Any]:
+    """One run, in a few numbers."""
+    run = train(seed, STEPS, **remedy)
+    last = load_metrics(run.load_NE[-50:])
+    ends = load_metrics(run.load_E)
+    every_NE = run.load_NE.view(-1, EVERY, EXPERTS).sum(1)
+    return {
+        "error": round(run.error, 4),
+        "effective_experts": round(ends.effective_experts.item(), 3),
+        "dead_experts": int(ends.dead_experts),
+        "max_over_mean": round(ends.max_over_mean.item(), 3),
+        # How much the shares still move from step to step, at the end of training.
+        "swing": round(last.fraction_E.diff(dim=0).abs().sum(-1).mean().item(), 4),
+        "load": every_NE.tolist(),
+    }
+
+
+def main(names: list[str]) -> None:
+    """Train the named sweeps, or all, and store them."""
+    content = json.loads(RESULTS.read_text("utf-8")) if names and RESULTS.exists() else {}
+    content["settings"] = {
+        "model_width": WIDTH, "clusters": CLUSTERS, "experts": EXPERTS, "k": 1,
+        "hidden_width": HIDDEN, "tokens_per_step": BATCH, "steps": STEPS,
+        "steps_per_stored_load": EVERY, "optimizer": "Adam, rate 0.01", "dtype": "float64",
+    }  # fmt: skip
+    content["seeds"] = SEEDS
+    content["versions"] = {
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+        "processor": f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}",
+    }
+    sweeps = content.setdefault("sweeps", {})
+    for name in names or SWEEPS:
+        varies, values, fixed = SWEEPS[name]
+        runs = [[one(seed, **fixed, **{varies: value}) for seed in SEEDS] for value in values]
+        sweeps[name] = {"varies": varies, "values": values, **fixed, "runs": runs}
+        for value, row in zip(values, runs, strict=True):
+            columns = [[run[key] for run in row] for key in ("error", "effective_experts")]
+            print(name, varies, value, *(f"{statistics.mean(c):.3f} {c}" for c in columns))
+        RESULTS.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1:])
