@@ -23,7 +23,7 @@ help:
 	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
 	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
-	@echo 'make lighthouse  what Lighthouse thinks of the built pages (needs npm, once)'
+	@echo 'make lighthouse  what Lighthouse thinks of the built pages'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
 	@echo 'make lab         open the notebooks in JupyterLab'
 	@echo 'make constraints write constraints.txt anew from requirements.txt'
