@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book pdf test notebooks measure balance models bench weight serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks measure balance models bench weight lighthouse serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -23,8 +23,9 @@ help:
 	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
 	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
 	@echo 'make balance     train and store what chapter 08 compares'
-	@echo 'make models      train and store what chapter 10 compares (about five minutes)'
+	@echo 'make models      train and store dense and sparse language models (about five minutes)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
+	@echo 'make lighthouse  what Lighthouse thinks of the built pages'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
 	@echo 'make lab         open the notebooks in JupyterLab'
 	@echo 'make constraints write constraints.txt anew from requirements.txt'
@@ -181,7 +182,12 @@ browser: .venv/ready node_modules/ready
 weight: .venv/ready
 	@$(BIN)/python -m tools.page_weight
 
+# Lighthouse's report on the built pages, which nothing else needs, is kept in tools/lighthouse/table.md.
+lighthouse: .venv/ready
+	@cd tools/lighthouse && $(CURDIR)/$(BIN)/npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	@$(BIN)/python -m tools.lighthouse_report
+
 clean:
-	rm -rf _build build .venv .venv-colab node_modules moe_tutorial.egg-info
+	rm -rf _build build .venv .venv-colab node_modules tools/lighthouse/node_modules moe_tutorial.egg-info
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

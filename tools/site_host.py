@@ -47,6 +47,17 @@ def pack(path: Path) -> bytes:
     return path.read_bytes()
 
 
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves packed files over kept connections, and writes no log."""
 
@@ -104,5 +115,5 @@ def launch_chromium(playwright: Playwright) -> Browser:
     """Start the system's Chromium, else Playwright's own."""
     return playwright.chromium.launch(
         executable_path=chromium_path(),
-        args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        args=CHROMIUM_OPTIONS,
     )

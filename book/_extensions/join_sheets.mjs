@@ -37,8 +37,8 @@ function drawIcons(root) {
       declaration.prop = "mask-image";
     else if (declaration.prop === "font" && ICON_FONT.test(declaration.value))
       declaration.replaceWith(
-        postcss.parse('content:"";display:inline-block;width:1em;height:1em;background:currentColor;mask:center/contain no-repeat')
-          .nodes,
+        postcss.parse(`content: ""; display: inline-block; width: 1em; height: 1em; background: currentColor;
+          mask-position: center; mask-size: contain; mask-repeat: no-repeat`).nodes,
       );
   });
 }

@@ -55,6 +55,13 @@ def test_search_by_keyboard_finds_the_chapter(tab: Page) -> None:
             break
     tab.keyboard.press("Enter")
     tab.wait_for_url("**/notebooks/04_temperature_sampling.html*")
+    # The words are marked there, until a button with a sign on it is pressed.
+    hide = tab.get_by_role("link", name="Hide Search Matches")
+    assert "svg" in hide.evaluate("link => getComputedStyle(link, '::before').maskImage")
+    expect(tab.locator(".bd-article .highlighted").first).to_be_visible()
+    assert not inaccessible(tab)
+    hide.press("Enter")
+    expect(tab.locator(".bd-article .highlighted:visible")).to_have_count(0)
 
 
 def test_search_says_when_there_is_nothing(tab: Page) -> None:
