@@ -100,6 +100,11 @@ def test_figures_follow_the_theme_and_its_button(
     tab.goto(f"{server}notebooks/01_similarity_scores.html", wait_until="load")
     shown = "document.querySelector('article picture img').currentSrc.endsWith('-dark.svg')"
     tab.wait_for_function(f"{shown} === {str(scheme == 'dark').lower()}")
+    ground = "getComputedStyle(document.querySelector('article picture img')).backgroundColor"
+    card = themes()[scheme]["card"]
+    card = card if len(card) == 7 else "#" + "".join(2 * c for c in card[1:])
+    red, green, blue = (int(card[i : i + 2], 16) for i in (1, 3, 5))
+    assert tab.evaluate(ground) == f"rgb({red}, {green}, {blue})"
     other = "light" if scheme == "dark" else "dark"
     tab.evaluate(f"document.documentElement.dataset.theme = '{other}'")
     tab.wait_for_function(f"{shown} === {str(other == 'dark').lower()}")
