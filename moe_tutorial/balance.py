@@ -15,8 +15,6 @@ from torch import Tensor
 
 from moe_tutorial.combination import scatter_gates
 from moe_tutorial.validation import (
-    check_distinct,
-    check_expert_range,
     check_experts,
     check_floating,
     check_k,
@@ -26,7 +24,8 @@ from moe_tutorial.validation import (
     check_positive_number,
     check_probabilities,
     check_same_device,
-    check_size,
+    check_same_shape,
+    check_sets,
     compute_dtype,
 )
 
@@ -74,17 +73,7 @@ def expert_load(experts_TK: Tensor, num_experts: int, mask_T: Tensor | None = No
         ValueError: shapes that do not fit, ids out of range or named twice, K above num_experts,
             or two devices.
     """
-    if not isinstance(experts_TK, Tensor) or experts_TK.dtype != torch.int64:
-        raise TypeError(
-            "experts_TK must be a tensor of int64 expert ids, got "
-            f"{experts_TK.dtype if isinstance(experts_TK, Tensor) else type(experts_TK).__name__}"
-        )
-    if experts_TK.ndim < 2:
-        raise ValueError(f"experts_TK must be [T, K], got shape {tuple(experts_TK.shape)}")
-    check_size("num_experts", num_experts)
-    check_k(experts_TK.shape[-1], num_experts)
-    check_expert_range(experts_TK, num_experts)
-    check_distinct(experts_TK)
+    check_sets(experts_TK, num_experts)
     counted_TK = torch.ones_like(experts_TK)
     if mask_T is not None:
         check_mask(mask_T, "experts_TK", experts_TK)
@@ -211,11 +200,7 @@ def smooth_load(
     }
     for name, tensor in tensors.items():
         check_logits(name, tensor)
-        if tensor.shape != logits_TE.shape:
-            raise ValueError(
-                f"{name} must have the shape of logits_TE, {tuple(logits_TE.shape)}, "
-                f"got {tuple(tensor.shape)}"
-            )
+        check_same_shape(name, tensor, "logits_TE", logits_TE)
     check_same_device(**tensors)
     num_experts = logits_TE.shape[-1]
     check_k(k, num_experts)

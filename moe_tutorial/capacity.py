@@ -22,12 +22,13 @@ from moe_tutorial.validation import (
     check_floating,
     check_fractions,
     check_generator,
-    check_ids,
     check_k,
     check_logits,
     check_mask,
     check_positive_number,
     check_same_device,
+    check_same_shape,
+    check_sets,
     check_size,
     compute_dtype,
 )
@@ -129,14 +130,9 @@ def within_capacity(
         ValueError: shapes that do not fit, ids out of range or named twice, gates that are not
             finite, an unknown policy, or two devices.
     """
-    check_size("num_experts", num_experts)
-    check_ids(experts_TK, num_experts)
+    check_sets(experts_TK, num_experts)
     check_floating("gates_TK", gates_TK)
-    if gates_TK.shape != experts_TK.shape:
-        raise ValueError(
-            f"gates_TK must have the shape of experts_TK, {tuple(experts_TK.shape)}, "
-            f"got {tuple(gates_TK.shape)}"
-        )
+    check_same_shape("gates_TK", gates_TK, "experts_TK", experts_TK)
     check_same_device(experts_TK=experts_TK, gates_TK=gates_TK)
     check_finite("gates_TK", gates_TK)
     check_size("capacity", capacity, least=0)

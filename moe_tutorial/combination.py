@@ -3,17 +3,14 @@
 y_t = sum over e in S_t of g_te f_e(u_t).                                           Chapter 05.
 """
 
-import torch
 from torch import Tensor
 
 from moe_tutorial.validation import (
-    check_distinct,
-    check_expert_range,
     check_finite,
     check_floating,
-    check_k,
     check_same_device,
-    check_size,
+    check_same_shape,
+    check_sets,
     compute_dtype,
 )
 
@@ -73,20 +70,8 @@ def scatter_gates(gates_TK: Tensor, experts_TK: Tensor, num_experts: int) -> Ten
             two devices.
     """
     check_floating("gates_TK", gates_TK)
-    if not isinstance(experts_TK, Tensor) or experts_TK.dtype != torch.int64:
-        raise TypeError(
-            "experts_TK must be a tensor of int64 expert ids, got "
-            f"{experts_TK.dtype if isinstance(experts_TK, Tensor) else type(experts_TK).__name__}"
-        )
-    if experts_TK.shape != gates_TK.shape:
-        raise ValueError(
-            f"experts_TK must have the shape of gates_TK, {tuple(gates_TK.shape)}, "
-            f"got {tuple(experts_TK.shape)}"
-        )
+    check_sets(experts_TK, num_experts)
+    check_same_shape("experts_TK", experts_TK, "gates_TK", gates_TK)
     check_same_device(gates_TK=gates_TK, experts_TK=experts_TK)
-    check_size("num_experts", num_experts)
-    check_k(gates_TK.shape[-1], num_experts)
-    check_expert_range(experts_TK, num_experts)
-    check_distinct(experts_TK)
     gates_TE = gates_TK.new_zeros(*gates_TK.shape[:-1], num_experts)
     return gates_TE.scatter(-1, experts_TK, gates_TK)

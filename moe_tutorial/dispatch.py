@@ -17,9 +17,10 @@ from torch.autograd.function import once_differentiable
 from moe_tutorial.experts import Activation, activate, first_width
 from moe_tutorial.validation import (
     check_choice,
-    check_expert_range,
     check_finite,
     check_floating,
+    check_id_range,
+    check_int64,
     check_same_device,
     compute_dtype,
 )
@@ -427,8 +428,7 @@ def _check(
     check_floating("gates_TK", gates_TK)
     check_floating("in_EDH", in_EDH, rank=3)
     check_floating("out_EFD", out_EFD, rank=3)
-    if not isinstance(experts_TK, Tensor) or experts_TK.dtype != torch.int64:
-        raise TypeError("experts_TK must be a tensor of int64 expert ids")
+    check_int64("experts_TK", experts_TK, "expert ids")
     num_experts, hidden_width, model_width = out_EFD.shape
     width = first_width(hidden_width, activation)
     tokens, k = tuple(x_TD.shape[:-1]), experts_TK.shape[-1]
@@ -451,4 +451,4 @@ def _check(
             )
     check_same_device(**{name: it[0] for name, it in expected.items()}, out_EFD=out_EFD)
     check_finite("gates_TK", gates_TK)
-    check_expert_range(experts_TK, num_experts)
+    check_id_range("experts_TK", experts_TK, num_experts)

@@ -16,6 +16,7 @@ from moe_tutorial.validation import (
     check_k,
     check_logits,
     check_same_device,
+    check_same_shape,
     check_temperature,
     compute_dtype,
 )
@@ -108,11 +109,7 @@ def noisy_logits(
     """
     check_logits("logits_TE", logits_TE)
     check_logits("noise_scores_TE", noise_scores_TE)
-    if logits_TE.shape != noise_scores_TE.shape:
-        raise ValueError(
-            "noise_scores_TE must have the shape of logits_TE, "
-            f"{tuple(logits_TE.shape)}, got {tuple(noise_scores_TE.shape)}"
-        )
+    check_same_shape("noise_scores_TE", noise_scores_TE, "logits_TE", logits_TE)
     check_same_device(logits_TE=logits_TE, noise_scores_TE=noise_scores_TE)
     check_generator(generator, logits_TE)
     dtype = compute_dtype(logits_TE, noise_scores_TE)

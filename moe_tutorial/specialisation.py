@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moe_tutorial.validation import check_counts, check_ids, check_labels, check_size
+from moe_tutorial.validation import check_counts, check_labels, check_sets, check_size
 
 BYTE_KINDS = (
     "end of a document",
@@ -68,7 +68,7 @@ def joint_counts(labels_T: Tensor, experts_TK: Tensor, num_labels: int, num_expe
     """
     check_size("num_labels", num_labels)
     check_size("num_experts", num_experts)
-    check_ids(experts_TK, num_experts)
+    check_sets(experts_TK, num_experts)
     check_labels(labels_T, experts_TK, num_labels)
     pairs = labels_T[..., None] * num_experts + experts_TK
     counts = torch.bincount(pairs.flatten(), minlength=num_labels * num_experts)

@@ -172,12 +172,35 @@ def check_temperature(temperature: Any, logits_TE: Tensor) -> None:
         )
 
 
+def check_int64(name: str, ids: Any, what: str) -> None:
+    """Refuse what is not a tensor of int64 ids; ``what`` says of which kind."""
+    found = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+    if found != torch.int64:
+        raise TypeError(f"{name} must hold int64 {what}, got {found}")
+
+
+def check_id_range(name: str, ids: Tensor, count: int) -> None:
+    """Refuse ids outside 0 .. count-1."""
+    if not _values_are_visible(ids) or ids.numel() == 0:
+        return
+    lowest, highest = torch.aminmax(ids)
+    requirement = f"{name} must hold ids from 0 to {count - 1}"
+    if not _holds((lowest >= 0) & (highest < count), requirement):
+        raise ValueError(f"{requirement}, got {(lowest if lowest < 0 else highest).item()}")
+
+
+def check_same_shape(name: str, tensor: Tensor, other: str, reference: Tensor) -> None:
+    """Refuse a tensor that has not the shape of the argument ``other``."""
+    if tensor.shape != reference.shape:
+        raise ValueError(
+            f"{name} must have the shape of {other}, {tuple(reference.shape)}, "
+            f"got {tuple(tensor.shape)}"
+        )
+
+
 def check_experts(experts_TK: Any, name: str, values_TE: Tensor) -> None:
     """Refuse expert ids that do not fit the rows they index, those of the argument ``name``."""
-    if not isinstance(experts_TK, Tensor):
-        raise TypeError(f"experts_TK must be a torch.Tensor, got {type(experts_TK).__name__}")
-    if experts_TK.dtype != torch.int64:
-        raise TypeError(f"experts_TK must hold int64 expert ids, got {experts_TK.dtype}")
+    check_int64("experts_TK", experts_TK, "expert ids")
     if experts_TK.ndim != values_TE.ndim or experts_TK.shape[:-1] != values_TE.shape[:-1]:
         raise ValueError(
             "experts_TK must have one row per token of shape "
@@ -185,42 +208,32 @@ def check_experts(experts_TK: Any, name: str, values_TE: Tensor) -> None:
         )
     check_same_device(**{"experts_TK": experts_TK, name: values_TE})
     check_k(experts_TK.shape[-1], values_TE.shape[-1])
-    check_expert_range(experts_TK, values_TE.shape[-1])
+    check_id_range("experts_TK", experts_TK, values_TE.shape[-1])
 
 
-def check_ids(experts_TK: Any, num_experts: int) -> None:
+def check_sets(experts_TK: Any, num_experts: int) -> None:
     """Refuse what does not name K different experts of E for each token."""
-    if not isinstance(experts_TK, Tensor):
-        raise TypeError(f"experts_TK must be a torch.Tensor, got {type(experts_TK).__name__}")
-    if experts_TK.dtype != torch.int64:
-        raise TypeError(f"experts_TK must hold int64 expert ids, got {experts_TK.dtype}")
+    check_int64("experts_TK", experts_TK, "expert ids")
+    check_size("num_experts", num_experts)
     if experts_TK.ndim < 2:
         raise ValueError(
             f"experts_TK must have at least 2 dimensions, got shape {tuple(experts_TK.shape)}"
         )
     check_k(experts_TK.shape[-1], num_experts)
-    check_expert_range(experts_TK, num_experts)
+    check_id_range("experts_TK", experts_TK, num_experts)
     check_distinct(experts_TK)
 
 
 def check_labels(labels_T: Any, experts_TK: Tensor, num_labels: int) -> None:
     """Refuse what is not one label for each token, from 0 to L-1."""
-    if not isinstance(labels_T, Tensor):
-        raise TypeError(f"labels_T must be a torch.Tensor, got {type(labels_T).__name__}")
-    if labels_T.dtype != torch.int64:
-        raise TypeError(f"labels_T must hold int64 ids, got {labels_T.dtype}")
+    check_int64("labels_T", labels_T, "ids")
     if labels_T.shape != experts_TK.shape[:-1]:
         raise ValueError(
             f"labels_T must have the tokens' shape, {tuple(experts_TK.shape[:-1])}, got "
             f"{tuple(labels_T.shape)}"
         )
     check_same_device(labels_T=labels_T, experts_TK=experts_TK)
-    if not _values_are_visible(labels_T) or labels_T.numel() == 0:
-        return
-    lowest, highest = torch.aminmax(labels_T)
-    requirement = f"labels_T must hold ids from 0 to {num_labels - 1}"
-    if not _holds((lowest >= 0) & (highest < num_labels), requirement):
-        raise ValueError(f"{requirement}, got {(lowest if lowest < 0 else highest).item()}")
+    check_id_range("labels_T", labels_T, num_labels)
 
 
 def check_counts(name: str, counts_LE: Any) -> None:
@@ -249,17 +262,6 @@ def check_distinct(experts_TK: Tensor) -> None:
     requirement = "experts_TK must name an expert once per token"
     if not _holds(~twice.any(), requirement):
         raise ValueError(f"{requirement}, got {sorted_TK[..., 1:][twice][0].item()} twice")
-
-
-def check_expert_range(experts_TK: Tensor, num_experts: int) -> None:
-    """Refuse expert ids outside 0 .. E-1."""
-    if not _values_are_visible(experts_TK) or experts_TK.numel() == 0:
-        return
-    lowest, highest = torch.aminmax(experts_TK)
-    requirement = f"experts_TK must hold ids from 0 to {num_experts - 1}"
-    if not _holds((lowest >= 0) & (highest < num_experts), requirement):
-        wrong = lowest if lowest < 0 else highest
-        raise ValueError(f"{requirement}, got {wrong.item()}")
 
 
 def check_probabilities(name: str, probabilities_TE: Any) -> None:
@@ -357,23 +359,14 @@ def check_generator(generator: Any, tensor: Tensor) -> None:
 
 def check_tokens(name: str, tokens_BS: Any, vocabulary: int, weights: Tensor) -> None:
     """Refuse what is no batch of token ids, or ids that the weights have no row for."""
-    if not isinstance(tokens_BS, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tokens_BS).__name__}")
-    if tokens_BS.dtype != torch.int64:
-        raise TypeError(f"{name} must hold int64 ids, got {tokens_BS.dtype}: use {name}.long()")
+    check_int64(name, tokens_BS, "token ids")
     if tokens_BS.ndim != 2:
         raise ValueError(f"{name} must have the shape [B, S], got {tuple(tokens_BS.shape)}")
     if tokens_BS.device != weights.device:
         raise ValueError(
             f"{name} must be on the model's device, {weights.device}, got one on {tokens_BS.device}"
         )
-    if not _values_are_visible(tokens_BS) or tokens_BS.numel() == 0:
-        return
-    lowest, highest = torch.aminmax(tokens_BS)
-    requirement = f"{name} must hold ids from 0 to {vocabulary - 1}"
-    if not _holds((lowest >= 0) & (highest < vocabulary), requirement):
-        wrong = lowest if lowest < 0 else highest
-        raise ValueError(f"{requirement}, got {wrong.item()}")
+    check_id_range(name, tokens_BS, vocabulary)
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -588,9 +588,21 @@ P_TE, IDS_TK = torch.full((3, 4), 0.25), torch.tensor([[0, 1], [1, 2], [2, 3]])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: expert_load(IDS_TK.int(), 4), TypeError, "experts_TK must be .* int64"),
-        (lambda: expert_load([[0]], 4), TypeError, "experts_TK must be .* got list"),
-        (lambda: expert_load(IDS_TK[0], 4), ValueError, r"experts_TK must be \[T, K\], got shape"),
+        (
+            lambda: expert_load(IDS_TK.int(), 4),
+            TypeError,
+            "experts_TK must hold int64 expert ids, got torch.int32",
+        ),
+        (
+            lambda: expert_load([[0]], 4),
+            TypeError,
+            "experts_TK must hold int64 expert ids, got list",
+        ),
+        (
+            lambda: expert_load(IDS_TK[0], 4),
+            ValueError,
+            r"experts_TK must have at least 2 dimensions, got shape",
+        ),
         (lambda: expert_load(IDS_TK, 3), ValueError, "experts_TK must hold ids from 0 to 2, got 3"),
         (lambda: expert_load(IDS_TK, 1), ValueError, r"k must be between .* \(1\), got 2"),
         (lambda: expert_load(IDS_TK, 4.0), TypeError, "num_experts must be an int, got 4.0"),

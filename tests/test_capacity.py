@@ -662,7 +662,11 @@ def routed() -> Routing:
         (lambda: expert_capacity(8, 4, 1, math.inf), ValueError, "capacity_factor must be finite"),
         (lambda: expert_capacity(8, 4, 1, "1"), TypeError, "capacity_factor must be a number"),
         (lambda: within_capacity(IDS.int(), GATES, 3, 1), TypeError, "experts_TK must hold int64"),
-        (lambda: within_capacity([[0]], GATES, 3, 1), TypeError, "experts_TK must be a torch"),
+        (
+            lambda: within_capacity([[0]], GATES, 3, 1),
+            TypeError,
+            "experts_TK must hold int64 expert ids, got list",
+        ),
         (lambda: within_capacity(IDS[0], GATES[0], 3, 1), ValueError, "at least 2 dimensions"),
         (lambda: within_capacity(IDS, GATES, 2, 1), ValueError, "ids from 0 to 1, got 2"),
         (lambda: within_capacity(IDS, GATES, 1, 1), ValueError, "k must be between 1 and"),

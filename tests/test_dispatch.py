@@ -221,7 +221,11 @@ def test_the_rule(T: int, dtype: torch.dtype, width: int, method: str) -> None:
         ({"x_TD": torch.ones(5, 16, dtype=torch.int64)}, TypeError, "x_TD must have a floating"),
         ({"gates_TK": torch.ones(5, 3)}, ValueError, r"gates_TK must have shape \(5, 2\)"),
         ({"gates_TK": torch.full((5, 2), torch.nan)}, ValueError, "gates_TK must be finite"),
-        ({"experts_TK": torch.ones(5, 2)}, TypeError, "experts_TK must be a tensor of int64"),
+        (
+            {"experts_TK": torch.ones(5, 2)},
+            TypeError,
+            "experts_TK must hold int64 expert ids, got torch.float32",
+        ),
         ({"experts_TK": torch.tensor([[0, 9]] * 5)}, ValueError, "from 0 to 5, got 9"),
         ({"in_EDH": torch.ones(6, 16, 25)}, ValueError, r"in_EDH must have shape \(6, 16, 24\)"),
         ({"activation": "relu"}, ValueError, "activation must be one of 'gelu', 'swiglu'"),

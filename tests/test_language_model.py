@@ -232,10 +232,10 @@ def test_a_longer_text_than_ever_seen_is_no_trouble() -> None:
             lambda: LanguageModel([Block(Attention(9, 3), FeedForward(9, 8))]),
             ValueError, "blocks must have one even width, got 9",
         ),
-        (lambda: LanguageModel([dense()])([[1]]), TypeError, "tokens_BS must be a torch.Tensor"),
+        (lambda: LanguageModel([dense()])([[1]]), TypeError, "tokens_BS must hold int64 token ids"),
         (
             lambda: LanguageModel([dense()])(torch.ones(1, 2)),
-            TypeError, "tokens_BS must hold int64 ids, got torch.float32",
+            TypeError, "tokens_BS must hold int64 token ids, got torch.float32",
         ),
         (
             lambda: LanguageModel([dense()])(torch.ones(2, dtype=torch.int64)),

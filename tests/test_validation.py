@@ -187,7 +187,7 @@ def test_temperature_must_be_positive_and_one_per_token(
 @pytest.mark.parametrize(
     ("ids", "error", "message"),
     [
-        ([[0, 1]], TypeError, "experts_TK must be a torch.Tensor, got list"),
+        ([[0, 1]], TypeError, "experts_TK must hold int64 expert ids, got list"),
         (IDS.int(), TypeError, "experts_TK must hold int64 expert ids, got torch.int32"),
         (IDS.float(), TypeError, "experts_TK must hold int64 expert ids, got torch.float32"),
         (
