@@ -78,23 +78,24 @@ class HuggingFace(Stacked):
             experts_class = module.MixtralExperts if gated else module.NemotronHExperts
         except (ImportError, AttributeError) as error:
             raise SkippedError(f"transformers 5 is not installed ({error})") from error
+        shared = {
+            "hidden_size": size.model_width,
+            "num_experts_per_tok": size.k,
+            "experts_implementation": implementation,
+        }
         if gated:
             config = transformers.MixtralConfig(
-                hidden_size=size.model_width,
                 intermediate_size=size.hidden_width,
                 num_local_experts=size.num_experts,
-                num_experts_per_tok=size.k,
                 hidden_act="silu",
-                experts_implementation=implementation,
+                **shared,
             )
         else:
             config = transformers.NemotronHConfig(
-                hidden_size=size.model_width,
                 moe_intermediate_size=size.hidden_width,
                 n_routed_experts=size.num_experts,
-                num_experts_per_tok=size.k,
                 mlp_hidden_act="gelu",
-                experts_implementation=implementation,
+                **shared,
             )
         with torch.device("meta"):
             self.module = experts_class(config)
