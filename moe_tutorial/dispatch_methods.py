@@ -6,6 +6,7 @@ their arguments and chooses between them.                                       
 
 import math
 import mmap
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -93,75 +94,61 @@ class Loop(torch.autograd.Function):
         rows = _sort(experts_TK, len(in_EDH))
         ends = rows.ends_E.tolist()
         gates_R1 = gates_TK.flatten()[rows.order_R, None]
-        most = max(end - begin for begin, end in zip([0, *ends], ends, strict=False))
-        # Blocks of memory that all experts share: fresh ones would cost more than the copying.
-        kept = len(rows.order_R) if ctx else most
-        hidden_RH, outputs_RD = (
-            _empty(x_TD, kept, in_EDH.shape[2]),
-            _empty(x_TD, kept, x_TD.shape[1]),
-        )
-        tokens_RD, weighted_RD = (
-            x_TD.new_empty(most, x_TD.shape[1]),
-            gates_TK.new_empty(most, x_TD.shape[1]),
-        )
         y_TD = torch.zeros_like(x_TD, dtype=gates_TK.dtype)
-        begin = 0
-        for e, end in enumerate(ends):
-            if end == begin:
+        hidden: list[Tensor] = []
+        outputs: list[Tensor] = []
+        for e, (begin, end) in enumerate(pairwise([0, *ends])):
+            if begin == end:
                 continue
-            n, kept = end - begin, begin if ctx else 0
-            token_R, u_RD = rows.token_R[begin:end], tokens_RD[:n]
-            h_RH, o_RD = hidden_RH[kept : kept + n], outputs_RD[kept : kept + n]
-            torch.index_select(x_TD, 0, token_R, out=u_RD)
-            _affine(u_RD, in_EDH[e], in_bias_EH if in_bias_EH is None else in_bias_EH[e], h_RH)
-            a_RF = activate(h_RH, activation)
-            _affine(a_RF, out_EFD[e], out_bias_ED if out_bias_ED is None else out_bias_ED[e], o_RD)
+            token_R = rows.token_R[begin:end]
+            u_RD = x_TD.index_select(0, token_R)
+            h_RH = _affine(u_RD, in_EDH[e], None if in_bias_EH is None else in_bias_EH[e])
+            o_RD = _affine(
+                activate(h_RH, activation),
+                out_EFD[e],
+                None if out_bias_ED is None else out_bias_ED[e],
+            )
             # Where a token names an expert once, no two rows of this sum meet.
-            torch.mul(o_RD, gates_R1[begin:end], out=weighted_RD[:n])
-            y_TD.index_add_(0, token_R, weighted_RD[:n])
-            begin = end
+            y_TD.index_add_(0, token_R, o_RD * gates_R1[begin:end])
+            if ctx:
+                hidden.append(h_RH)
+                outputs.append(o_RD)
         if ctx:
-            ctx.save_for_backward(x_TD, gates_R1, in_EDH, out_EFD, hidden_RH, outputs_RD, *rows)
-            ctx.activation, ctx.ends, ctx.most = activation, ends, most
-            ctx.has_bias = in_bias_EH is not None
+            ctx.save_for_backward(x_TD, gates_R1, in_EDH, out_EFD, *rows, *hidden, *outputs)
+            ctx.activation, ctx.ends, ctx.has_bias = activation, ends, in_bias_EH is not None
         return y_TD.to(x_TD.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y_TD: Tensor) -> tuple[Tensor | None, ...]:
         """One gradient for each argument of ``forward``, None where there is none."""
-        x_TD, gates_R1, in_EDH, out_EFD, hidden_RH, outputs_RD, *rest = ctx.saved_tensors
-        rows = _Assignments(*rest)
+        x_TD, gates_R1, in_EDH, out_EFD, *rest = ctx.saved_tensors
+        # Unless the graph is kept for another backward, what is used up makes room for what comes.
+        ctx.maybe_clear_saved_tensors()
+        rows, rest = _Assignments(*rest[:4]), rest[4:]
+        hidden, outputs = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        del rest
         grad_x_TD = torch.zeros_like(x_TD, dtype=gates_R1.dtype)
         grad_gates_R = torch.empty_like(gates_R1[:, 0])
         grad_in_EDH, grad_out_EFD = _empty(in_EDH, *in_EDH.shape), _empty(out_EFD, *out_EFD.shape)
         grad_in_bias_EH = x_TD.new_zeros(in_EDH.shape[::2]) if ctx.has_bias else None
         grad_out_bias_ED = x_TD.new_zeros(out_EFD.shape[::2]) if ctx.has_bias else None
-        tokens_RD, grads_RD = x_TD.new_empty(2, ctx.most, x_TD.shape[1])
-        activated_RF = x_TD.new_empty(ctx.most, out_EFD.shape[1])
-        begin = 0
-        for e, end in enumerate(ctx.ends):
-            n = end - begin
-            if n == 0:
+        for e, (begin, end) in enumerate(pairwise([0, *ctx.ends])):
+            if begin == end:
                 grad_in_EDH[e].zero_()
                 grad_out_EFD[e].zero_()
                 continue
-            block = slice(begin, end)
-            token_R, h_RH = rows.token_R[block], hidden_RH[block]
-            u_RD, dy_RD, da_RF = tokens_RD[:n], grads_RD[:n], activated_RF[:n]
-            torch.index_select(x_TD, 0, token_R, out=u_RD)
-            torch.index_select(grad_y_TD, 0, token_R, out=dy_RD)
-            grad_gates_R[block] = _row_dots(outputs_RD[block], dy_RD)
-            dy_RD.mul_(gates_R1[block])
+            token_R, h_RH = rows.token_R[begin:end], hidden.pop(0)
+            dy_RD = grad_y_TD.index_select(0, token_R)
+            grad_gates_R[begin:end] = _row_dots(outputs.pop(0), dy_RD)
+            dy_RD.mul_(gates_R1[begin:end])
             torch.mm(activate(h_RH, ctx.activation).T, dy_RD, out=grad_out_EFD[e])
-            torch.mm(dy_RD, out_EFD[e].T, out=da_RF)
-            dh_RH = _activate_backward(h_RH, da_RF, ctx.activation)
-            torch.mm(u_RD.T, dh_RH, out=grad_in_EDH[e])
+            dh_RH = _activate_backward(h_RH, dy_RD @ out_EFD[e].T, ctx.activation)
+            torch.mm(x_TD.index_select(0, token_R).T, dh_RH, out=grad_in_EDH[e])
             if grad_in_bias_EH is not None and grad_out_bias_ED is not None:
                 grad_in_bias_EH[e], grad_out_bias_ED[e] = dh_RH.sum(0), dy_RD.sum(0)
             du_RD = torch.mm(dh_RH, in_EDH[e].T, out=dy_RD)
             grad_x_TD.index_add_(0, token_R, du_RD.to(grad_x_TD.dtype))
-            begin = end
         return (
             grad_x_TD.to(x_TD.dtype),
             grad_gates_R[rows.slot_TK],
@@ -211,18 +198,24 @@ class Grouped(torch.autograd.Function):
         x_TD, gates_TK, in_EDH, out_EFD, hidden_RH, activated_RF, outputs_RD, *rest = (
             ctx.saved_tensors
         )
+        ctx.maybe_clear_saved_tensors()  # as above
         rows = _Assignments(*rest)
         product = torch.nn.functional.grouped_mm
         dy_RD = grad_y_TD.index_select(0, rows.token_R)
         grad_gates_R = _row_dots(outputs_RD, dy_RD)
+        del outputs_RD
         dy_RD.mul_(gates_TK.flatten()[rows.order_R, None])
         grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E)
+        del activated_RF
         dh_RH = _activate_backward(
             hidden_RH, product(dy_RD, out_EFD.mT, offs=rows.ends_E), ctx.activation
         )
+        del hidden_RH
         tokens_RD = torch.index_select(x_TD, 0, rows.token_R, out=dy_RD)
         grad_in_EDH = _weight_gradients(tokens_RD, dh_RH, rows.ends_E)
+        del dy_RD, tokens_RD
         du_RD = product(dh_RH, in_EDH.mT, offs=rows.ends_E)
+        del dh_RH
         grad_x_TD = _sum_of_rows(du_RD, rows.slot_TK, None)
         return (
             grad_x_TD,
@@ -256,11 +249,11 @@ def _row_dots(a_RD: Tensor, b_RD: Tensor) -> Tensor:
     return dots_R
 
 
-def _affine(u_RD: Tensor, weight_DH: Tensor, bias_H: Tensor | None, out: Tensor) -> None:
+def _affine(u_RD: Tensor, weight_DH: Tensor, bias_H: Tensor | None) -> Tensor:
+    out_RH = _empty(u_RD, len(u_RD), weight_DH.shape[1])
     if bias_H is None:
-        torch.mm(u_RD, weight_DH, out=out)
-    else:
-        torch.addmm(bias_H, u_RD, weight_DH, out=out)
+        return torch.mm(u_RD, weight_DH, out=out_RH)
+    return torch.addmm(bias_H, u_RD, weight_DH, out=out_RH)
 
 
 def _sum_of_rows(rows_RD: Tensor, slot_TK: Tensor, gates_TK: Tensor | None) -> Tensor:
