@@ -3,10 +3,8 @@ r"""Clusters: a small task on which experts can help, and a training run that wa
 x = c_m + z / 2,  y = z A_m: every cluster m has a linear map of its own.            Chapter 08.
 """
 
-import json
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -148,13 +146,6 @@ def train(
         ((output.y_TD - y_TD).square().mean() / y_TD.square().mean()).item(),
         expert_load(output.routing.experts_TK, EXPERTS),
     )
-
-
-def stored_runs() -> dict[str, Any]:
-    """What ``tools/train_balance.py`` found, with its settings, seeds and versions beside it."""
-    text = resources.files("moe_tutorial").joinpath("results/balance.json").read_text("utf-8")
-    content: dict[str, Any] = json.loads(text)
-    return content
 
 
 def _balancing(

@@ -9,16 +9,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from moe_tutorial.results import stored
+
 STORE = "MOE_TUTORIAL_STORE"
 """The environment variable that names a JSON file for :func:`timings` to write into."""
-
-_RESULTS = "results/timings.json"
 
 
 def measure(ways: Mapping[str, Callable[[], object]], seconds: float = 1.0) -> dict[str, float]:
@@ -81,13 +79,13 @@ def timings(
     """
     store = os.environ.get(STORE)
     if not here and not store:
-        stored = _stored()["seconds"].get(name, {})
-        if list(stored) != list(ways):
+        known = stored("timings")["seconds"].get(name, {})
+        if list(known) != list(ways):
             raise ValueError(
                 f"name {name!r} must be among the stored results for {list(ways)}, got "
-                f"{list(stored)}: pass here=True, or run make measure"
+                f"{list(known)}: pass here=True, or run make measure"
             )
-        return dict(stored)
+        return dict(known)
     measured = measure(ways, seconds)
     if store:
         path = Path(store)
@@ -102,13 +100,7 @@ def timings(
 
 def stored_machine() -> str:
     """The machine that the stored results were measured on, in words; this one while measuring."""
-    return _machine() if os.environ.get(STORE) else str(_stored()["machine"])
-
-
-def _stored() -> dict[str, Any]:
-    text = resources.files("moe_tutorial").joinpath(_RESULTS).read_text(encoding="utf-8")
-    content: dict[str, Any] = json.loads(text)
-    return content
+    return _machine() if os.environ.get(STORE) else str(stored("timings")["machine"])
 
 
 def _machine() -> str:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from moe_tutorial import expert_load
-from moe_tutorial.clusters import BATCH, EXPERTS, Run, make_task, stored_runs, train
+from moe_tutorial.clusters import BATCH, EXPERTS, Run, make_task, train
+from moe_tutorial.results import stored as stored_results
 from tests.oracles import generator, same
 from tools import train_balance
 
@@ -71,7 +72,7 @@ def test_the_gradient_reaches_the_chosen_experts_alone() -> None:
 
 
 def test_what_is_stored_belongs_to_the_script() -> None:
-    stored = stored_runs()
+    stored = stored_results("balance")
     assert stored["seeds"] == train_balance.SEEDS
     assert len(stored["seeds"]) >= 5
     assert stored["settings"]["steps"] == train_balance.STEPS
@@ -87,8 +88,7 @@ def test_what_is_stored_belongs_to_the_script() -> None:
 def test_a_stored_run_begins_as_it_does_here() -> None:
     """Later steps need not: training multiplies what the last bit of another processor differs."""
     every = train_balance.EVERY
-    for seed, run in zip(
-        stored_runs()["seeds"], stored_runs()["sweeps"]["nothing"]["runs"][0], strict=True
-    ):
+    stored = stored_results("balance")
+    for seed, run in zip(stored["seeds"], stored["sweeps"]["nothing"]["runs"][0], strict=True):
         here_E = train(seed, every).load_NE.sum(0)
         assert (here_E - torch.tensor(run["load"][0])).abs().sum() <= 0.02 * BATCH * every

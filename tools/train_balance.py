@@ -23,8 +23,8 @@ SWEEPS: dict[str, tuple[str, list[float], dict[str, Any]]] = {
     "shazeer": ("shazeer", [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0], {}),
     "z": ("z", [0.01, 0.1, 1.0], {}),
     "bias": ("bias_rate", [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3], {}),
-    "sampled": ("temperature", [0.3, 1.0, 3.0], {"selection": "sampled"}),
-    "noisy": ("shazeer", [0.0, 0.1], {"selection": "noisy_top_k"}),
+    "sampled": ("temperature", [0.1, 0.3, 1.0, 3.0], {"selection": "sampled"}),
+    "noisy": ("shazeer", [0.0, 0.01, 0.03, 0.1, 0.3, 1.0], {"selection": "noisy_top_k"}),
 }
 """For each sweep what varies, over which values, and what else is set."""
 

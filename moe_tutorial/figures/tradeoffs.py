@@ -62,7 +62,9 @@ def trade_off(
             )
             for n in (0, len(x) - 1):
                 ax.annotate(
-                    f"{settings[n]:g}", (x[n].mean(), y[n].mean()), xytext=(5, 5),
+                    f"{settings[n]:g}", (x[n].mean(), y[n].mean()),
+                    # Ends of two curves are often close: every other one is written below.
+                    xytext=(5, 5 if i % 2 == 0 else -13),
                     textcoords="offset points", fontsize=9.5, color=INK,
                 )  # fmt: skip
             ends = [

@@ -1,0 +1,23 @@
+"""Results: what long runs found, each with the settings, seeds and versions that it came from."""
+
+import json
+from importlib import resources
+from typing import Any, Literal
+
+
+def stored(name: Literal["balance", "language_models", "timings"]) -> dict[str, Any]:
+    """Read the stored results of one script, which anyone can run again.
+
+    Args:
+        name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` (chapter 10,
+            ``make models``) or ``"timings"`` (chapter 07, ``make measure``).
+
+    Returns:
+        The content of the JSON file of that name.
+
+    Raises:
+        FileNotFoundError: nothing is stored under this name.
+    """
+    text = resources.files("moe_tutorial.results").joinpath(f"{name}.json").read_text("utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content
