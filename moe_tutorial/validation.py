@@ -185,7 +185,9 @@ def check_id_range(name: str, ids: Tensor, count: int) -> None:
         return
     lowest, highest = torch.aminmax(ids)
     requirement = f"{name} must hold ids from 0 to {count - 1}"
-    if not _holds((lowest >= 0) & (highest < count), requirement):
+    if _checks_itself(ids):
+        torch._assert_async((lowest >= 0) & (highest < count), requirement)
+    elif lowest.item() < 0 or highest.item() >= count:
         raise ValueError(f"{requirement}, got {(lowest if lowest < 0 else highest).item()}")
 
 
