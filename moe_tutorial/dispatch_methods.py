@@ -60,6 +60,13 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
+def _empty_like(weight_EDH: Tensor) -> Tensor:
+    """Memory for a gradient that lies as its weight does; autograd would copy another one."""
+    if weight_EDH.is_contiguous():
+        return _empty(weight_EDH, *weight_EDH.shape)
+    return _empty(weight_EDH, *weight_EDH.mT.shape).mT
+
+
 def _activate_backward(hidden_RH: Tensor, grad_RF: Tensor, activation: Activation) -> Tensor:
     if activation == "gelu":
         return torch.ops.aten.gelu_backward(grad_RF, hidden_RH)  # type: ignore[no-any-return]
@@ -130,7 +137,7 @@ class Loop(torch.autograd.Function):
         del rest
         grad_x_TD = torch.zeros_like(x_TD, dtype=gates_R1.dtype)
         grad_gates_R = torch.empty_like(gates_R1[:, 0])
-        grad_in_EDH, grad_out_EFD = _empty(in_EDH, *in_EDH.shape), _empty(out_EFD, *out_EFD.shape)
+        grad_in_EDH, grad_out_EFD = _empty_like(in_EDH), _empty_like(out_EFD)
         grad_in_bias_EH = x_TD.new_zeros(in_EDH.shape[::2]) if ctx.has_bias else None
         grad_out_bias_ED = x_TD.new_zeros(out_EFD.shape[::2]) if ctx.has_bias else None
         for e, (begin, end) in enumerate(pairwise([0, *ctx.ends])):
@@ -205,14 +212,14 @@ class Grouped(torch.autograd.Function):
         grad_gates_R = _row_dots(outputs_RD, dy_RD)
         del outputs_RD
         dy_RD.mul_(gates_TK.flatten()[rows.order_R, None])
-        grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E)
+        grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E, out_EFD)
         del activated_RF
         dh_RH = _activate_backward(
             hidden_RH, product(dy_RD, out_EFD.mT, offs=rows.ends_E), ctx.activation
         )
         del hidden_RH
         tokens_RD = torch.index_select(x_TD, 0, rows.token_R, out=dy_RD)
-        grad_in_EDH = _weight_gradients(tokens_RD, dh_RH, rows.ends_E)
+        grad_in_EDH = _weight_gradients(tokens_RD, dh_RH, rows.ends_E, in_EDH)
         del dy_RD, tokens_RD
         du_RD = product(dh_RH, in_EDH.mT, offs=rows.ends_E)
         del dh_RH
@@ -229,12 +236,16 @@ class Grouped(torch.autograd.Function):
         )
 
 
-def _weight_gradients(rows_RD: Tensor, grads_RH: Tensor, ends_E: Tensor) -> Tensor:
-    shape = (len(ends_E), rows_RD.shape[1], grads_RH.shape[1])
-    if not _is_large(rows_RD, *shape):
-        return torch.nn.functional.grouped_mm(rows_RD.mT, grads_RH, offs=ends_E)
+def _weight_gradients(
+    rows_RD: Tensor, grads_RH: Tensor, ends_E: Tensor, weight_EDH: Tensor
+) -> Tensor:
+    if not _is_large(weight_EDH, *weight_EDH.shape):
+        product = torch.nn.functional.grouped_mm
+        if weight_EDH.is_contiguous():
+            return product(rows_RD.mT, grads_RH, offs=ends_E)
+        return product(grads_RH.mT, rows_RD, offs=ends_E).mT
     # On a CPU grouped_mm is a loop too, but one that cannot be told where to write.
-    gradients_EDH = _empty(rows_RD, *shape)
+    gradients_EDH = _empty_like(weight_EDH)
     counts = ends_E.diff(prepend=ends_E.new_zeros(1)).tolist()
     blocks = zip(
         torch.split(rows_RD, counts), torch.split(grads_RH, counts), gradients_EDH, strict=True

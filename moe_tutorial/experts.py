@@ -41,7 +41,9 @@ def activate(hidden_RH: Tensor, activation: Activation) -> Tensor:
 class Experts(nn.Module):
     """E feed-forward networks with stacked weights.
 
-    The weights are stored ``[E, in, out]``, so that ``x @ W`` reads them row by row.
+    The weights are used as ``x @ W``, so their shape is ``[E, in, out]``. In memory they lie as
+    those of ``nn.Linear`` do, output by output: on a CPU, products of few rows are a few percent
+    faster so.
 
     Args:
         num_experts: E.
@@ -76,8 +78,8 @@ class Experts(nn.Module):
         check_choice("activation", activation, ("gelu", "swiglu"))
         self.activation: Activation = activation
         width = first_width(hidden_width, activation)
-        self.in_EDH = nn.Parameter(torch.empty(num_experts, model_width, width))
-        self.out_EFD = nn.Parameter(torch.empty(num_experts, hidden_width, model_width))
+        self.in_EDH = nn.Parameter(torch.empty(num_experts, width, model_width).mT)
+        self.out_EFD = nn.Parameter(torch.empty(num_experts, model_width, hidden_width).mT)
         self.in_bias_EH = nn.Parameter(torch.empty(num_experts, width)) if bias else None
         self.out_bias_ED = nn.Parameter(torch.empty(num_experts, model_width)) if bias else None
         self.reset_parameters()
@@ -86,7 +88,10 @@ class Experts(nn.Module):
         """Draw the weights as ``nn.Linear`` does, uniform within 1/sqrt(fan in)."""
         for weight, bias in ((self.in_EDH, self.in_bias_EH), (self.out_EFD, self.out_bias_ED)):
             bound = 1 / math.sqrt(weight.shape[1])
-            nn.init.uniform_(weight, -bound, bound, generator=generator)
+            # Drawn row by row, however the weights lie in memory: a seed gives the same numbers.
+            drawn = torch.empty_like(weight, memory_format=torch.contiguous_format)
+            with torch.no_grad():
+                weight.copy_(nn.init.uniform_(drawn, -bound, bound, generator=generator))
             if bias is not None:
                 nn.init.uniform_(bias, -bound, bound, generator=generator)
 

@@ -30,10 +30,8 @@ B, S, D, F, E, K = 3, 17, 32, 48, 8, 2
 def randomise(module: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
-        parameter.data = (
-            torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-            / max(1, parameter.shape[-1]) ** 0.5
-        )
+        drawn = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        parameter.data.copy_(drawn / max(1, parameter.shape[-1]) ** 0.5)
 
 
 def tokens(dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
