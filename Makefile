@@ -23,7 +23,7 @@ help:
 	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
 	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
 	@echo 'make balance     train and store what chapter 08 compares'
-	@echo 'make models      train and store dense and sparse language models (about five minutes)'
+	@echo 'make models      train and store dense and sparse language models (about half an hour)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make lighthouse  what Lighthouse thinks of the built pages'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moe_tutorial.validation import check_counts, check_labels, check_sets, check_size
+from moe_tutorial.validation import (
+    check_counts,
+    check_id_range,
+    check_int64,
+    check_labels,
+    check_same_shape,
+    check_sets,
+    check_size,
+)
 
 BYTE_KINDS = (
     "end of a document",
@@ -126,6 +134,7 @@ def specialisation(
     num_experts: int,
     *,
     windows: bool,
+    given_BS: Tensor | None = None,
     shuffles: int = 20,
 ) -> Specialisation:
     """Measure how far experts and labels go together, beside what chance alone gives.
@@ -139,6 +148,9 @@ def specialisation(
             tokens of a window have one label (a domain), or from token to token (a kind of byte).
             Tokens of one window are alike in many ways, so shuffling them one by one would make
             chance look smaller than it is.
+        given_BS: int64 ids ``[B, S]`` of what is known already, such as the bytes. Then all three
+            numbers are those that the label adds to it, I(label; expert | given) =
+            I(label and given; expert) - I(given; expert).
         shuffles: how many, the same ones in every call.
 
     Returns:
@@ -148,8 +160,23 @@ def specialisation(
         TypeError, ValueError: as :func:`joint_counts`.
     """
     check_size("shuffles", shuffles)
-    counts_LE = joint_counts(labels_BS, experts_BSK, num_labels, num_experts)
-    share_L = counts_LE.sum(-1).double() / counts_LE.sum()
+    check_size("num_labels", num_labels)
+    check_sets(experts_BSK, num_experts)
+    check_labels(labels_BS, experts_BSK, num_labels)
+    if given_BS is None:
+        given_BS = torch.zeros_like(labels_BS)
+    check_int64("given_BS", given_BS, "ids")
+    check_same_shape("given_BS", given_BS, "labels_BS", labels_BS)
+    num_given = max(1, int(given_BS.amax()) + 1) if given_BS.numel() else 1
+    check_id_range("given_BS", given_BS, num_given)
+
+    def both(labels_BS: Tensor) -> Tensor:
+        pairs_BS = labels_BS * num_given + given_BS
+        return joint_counts(pairs_BS, experts_BSK, num_labels * num_given, num_experts)
+
+    counts_LGE = both(labels_BS).view(num_labels, num_given, num_experts)
+    given_GE = counts_LGE.sum(0)
+    known = mutual_information(given_GE).item()
     generator = torch.Generator().manual_seed(0)
     tables = []
     for _ in range(shuffles):
@@ -158,9 +185,13 @@ def specialisation(
         else:
             order = torch.randperm(labels_BS.numel(), generator=generator)
             shuffled_BS = labels_BS.flatten()[order].view_as(labels_BS)
-        tables.append(joint_counts(shuffled_BS, experts_BSK, num_labels, num_experts))
+        tables.append(both(shuffled_BS))
     return Specialisation(
-        mutual_information(counts_LE).item(),
-        mutual_information(torch.stack(tables)).mean().item(),
-        torch.special.entr(share_L).sum().item(),
+        mutual_information(counts_LGE.flatten(0, 1)).item() - known,
+        mutual_information(torch.stack(tables)).mean().item() - known,
+        _entropy(counts_LGE.sum(-1)) - _entropy(given_GE.sum(-1)),
     )
+
+
+def _entropy(counts: Tensor) -> float:
+    return float(torch.special.entr(counts.double() / counts.sum()).sum())

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
+from moe_tutorial import Experts, MoELayer, Router
 from moe_tutorial.exercises import EXERCISES, check
 
 softmax = torch.softmax
@@ -97,6 +98,14 @@ RIGHT: dict[str, Callable[..., Any]] = {
     "9.3": lambda T, E: (
         E * stats.binom.pmf(range(T // E + 1, T + 1), T, 1 / E).dot(range(1, T - T // E + 1)) / T
     ),
+    "10.1": lambda logits, targets: (
+        -torch.distributions.Categorical(logits=logits).log_prob(targets).mean() / math.log(2)
+    ),
+    "10.2": lambda D, F, E, K: sum(
+        weight.numel()
+        for weight in MoELayer(Router(D, E, K), Experts(E, D, F // K, bias=False)).parameters()
+    ),
+    "10.3": lambda a, b: float(stats.ttest_rel(a, b).statistic),
 }
 
 # Plausible wrong answers that the checks do not list, so that a message must come from the numbers.
@@ -232,6 +241,21 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda T, E: 1 / E,
         lambda T, E: (1 - 1 / E) ** T,
         lambda T, E: 1 / (2 * math.pi * T / E) ** 0.5,
+    ),
+    "10.1": (
+        lambda logits, targets: logits.logsumexp(-1).mean() / math.log(2),
+        lambda logits, targets: logits.softmax(-1).gather(-1, targets[:, None]).mean(),
+        lambda logits, targets: math.log2(logits.shape[-1]),
+    ),
+    "10.2": (
+        lambda D, F, E, K: 3 * D * F,
+        lambda D, F, E, K: 3 * D * F * E // K + E * K,
+        lambda D, F, E, K: E * (3 * D + 1) * F,
+    ),
+    "10.3": (
+        lambda a, b: (a - b).median() / (a - b).std(),
+        lambda a, b: (a - b).mean(),
+        lambda a, b: (a - b).mean() / a.std(),
     ),
 }
 

@@ -1,15 +1,17 @@
 """The stored runs of chapter 10: complete, fair, and of the models that the script builds now."""
 
-import json
 import math
 from typing import Any
 
 import pytest
+import torch
 
-from tools.train_language_models import KINDS, POINTS, RESULTS, SEEDS, build
+from moe_tutorial.results import stored
+from moe_tutorial.specialisation import mutual_information
+from tools.train_language_models import KINDS, POINTS, RATES, SEEDS, TRIALS, best_rate, build
 
-CONTENT = json.loads(RESULTS.read_text(encoding="utf-8"))
-ABOUT, RUNS = CONTENT["about"], CONTENT["runs"]
+CONTENT = stored("language_models")
+ABOUT, TRIED, RUNS = CONTENT["about"], CONTENT["trials"], CONTENT["runs"]
 
 
 def of(kind: str) -> list[dict[str, Any]]:
@@ -37,7 +39,7 @@ def test_dense_and_sparse_use_equally_many_parameters_but_for_the_router() -> No
     router = ABOUT["layers"] * ABOUT["experts"] * ABOUT["width"]
     assert sparse["active_parameters"] - dense["active_parameters"] == router
     assert router < 0.02 * dense["active_parameters"]
-    assert sparse["settings"] == dense["settings"]
+    assert sparse["settings"]["steps"] == dense["settings"]["steps"]
 
 
 def test_all_end_at_the_same_training_compute() -> None:
@@ -46,10 +48,21 @@ def test_all_end_at_the_same_training_compute() -> None:
     assert max(ends) / min(ends) < 1.02
 
 
-def test_settings_differ_in_nothing_but_steps_and_seed() -> None:
-    free = {"steps", "warm_up", "seed"}
-    kept = [{k: v for k, v in one["settings"].items() if k not in free} for one in RUNS]
+def test_settings_differ_in_nothing_but_steps_rate_and_seed() -> None:
+    free = {"steps", "warm_up", "learning_rate", "seed"}
+    kept = [{k: v for k, v in it["settings"].items() if k not in free} for it in TRIED + RUNS]
     assert all(settings == kept[0] for settings in kept)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rate_is_the_best_of_those_that_all_could_try(kind: str) -> None:
+    tried = [(it["settings"]["learning_rate"], it["seed"]) for it in TRIED if it["model"] == kind]
+    assert sorted(tried) == [(rate, seed) for rate in RATES for seed in TRIALS]
+    best = best_rate(kind, TRIED)
+    # A best rate at an end of the list would ask for a longer one.
+    assert min(RATES) < best < max(RATES)
+    assert {it["settings"]["learning_rate"] for it in of(kind)} == {best}
+    assert not set(TRIALS) & set(SEEDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,9 +77,17 @@ def test_every_run_has_learnt(kind: str) -> None:
 
 def test_no_expert_tells_more_than_there_is_to_tell() -> None:
     for one in of("sparse"):
-        assert len(one["layers"]) == ABOUT["layers"]
+        for key in ("untrained_layers", "layers"):
+            assert len(one[key]) == ABOUT["layers"]
+            for layer in one[key]:
+                for found in layer["tells"].values():
+                    assert 0 <= found["shuffled"] <= found["label_entropy"]
+                    most = min(found["label_entropy"], math.log(ABOUT["experts"]))
+                    assert 0 <= found["information"] <= most + 1e-5
+
+
+def test_the_counts_are_those_of_the_information() -> None:
+    for one in of("sparse"):
         for layer in one["layers"]:
-            for found in layer["tells"].values():
-                assert 0 <= found["shuffled"] <= found["label_entropy"]
-                most = min(found["label_entropy"], math.log(ABOUT["experts"]))
-                assert 0 <= found["information"] <= most + 1e-5
+            found = mutual_information(torch.tensor(layer["domain_counts"]))
+            assert found.item() == pytest.approx(layer["tells"]["domain"]["information"], abs=1e-5)

@@ -107,6 +107,34 @@ def test_an_expert_for_each_label_tells_all() -> None:
     assert found == specialisation(labels, labels[..., None], 4, 4, windows=False)
 
 
+def test_what_is_given_is_taken_away() -> None:
+    # A byte decides the expert, and a domain decides which bytes there are, so that the domain
+    # tells much about the expert, but nothing that the byte does not tell.
+    domain = torch.randint(3, (400, 1), generator=generator(0)).expand(400, 20)
+    byte = 2 * domain + torch.randint(4, (400, 20), generator=generator(1))
+    experts = (byte % 5)[..., None]
+    alone = specialisation(domain, experts, 3, 5, windows=True)
+    beyond = specialisation(domain, experts, 3, 5, windows=True, given_BS=byte)
+    assert alone.information > 10 * alone.shuffled
+    assert beyond.information == pytest.approx(0, abs=1e-12)
+    # Told the byte, one still does not know the domain.
+    joint, given = (stats.entropy(ids.flatten().bincount()) for ids in (domain * 10 + byte, byte))
+    assert beyond.label_entropy == pytest.approx(joint - given)
+    assert beyond.label_entropy < alone.label_entropy
+
+
+@pytest.mark.parametrize("windows", [True, False])
+def test_what_adds_to_the_given_is_found_and_chance_is_not(windows: bool) -> None:
+    labels, experts = draws(windows)
+    byte = torch.randint(6, (60, 50), generator=generator(5))
+    chance = specialisation(labels, experts, 3, 4, windows=windows, given_BS=byte, shuffles=200)
+    assert 0 < chance.information < 2.5 * chance.shuffled
+    both = ((byte + labels) % 4)[..., None]
+    found = specialisation(labels, both, 3, 4, windows=windows, given_BS=byte)
+    assert found.information == pytest.approx(found.label_entropy)
+    assert found.shuffled < 0.2 * found.information
+
+
 ONES, IDS = torch.ones(2, 3, dtype=torch.int64), torch.tensor([0, 1]).expand(2, 3, 2)
 
 
@@ -128,6 +156,18 @@ ONES, IDS = torch.ones(2, 3, dtype=torch.int64), torch.tensor([0, 1]).expand(2, 
         (
             lambda: mutual_information(torch.full((2, 2), math.nan)),
             ValueError, "counts_LE must not be negative, got nan",
+        ),
+        (
+            lambda: specialisation(ONES, IDS, 2, 2, windows=True, given_BS=-ONES),
+            ValueError, "given_BS must hold ids from 0 to",
+        ),
+        (
+            lambda: specialisation(ONES, IDS, 2, 2, windows=True, given_BS=ONES[0]),
+            ValueError, "given_BS must have the shape of labels_BS",
+        ),
+        (
+            lambda: specialisation(2 * ONES, IDS, 2, 2, windows=True, given_BS=ONES),
+            ValueError, "labels_T must hold ids from 0 to 1, got 2",
         ),
         (
             lambda: specialisation(ONES, IDS, 2, 2, windows=True, shuffles=0),

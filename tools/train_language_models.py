@@ -8,14 +8,15 @@ Three models read the same windows with the same five seeds:
 - ``dense, wide``: one network as wide as all 8 experts, so that about as many parameters are
   stored. A token costs more, so it takes fewer steps to the same training compute.
 
-All have the learning rate that is written beside the results; none was searched for. A run that is
+Each kind first tries RATES with other seeds than these, and trains with the best. A run that is
 stored is not run again: stop this script whenever you like, and start it again. It takes about
-five minutes on one core; --width, --expert-width, --steps and --device make a larger one.
+half an hour on one core; --width, --expert-width, --steps and --device make a larger one.
 """
 
 import argparse
 import json
 import platform
+import statistics
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -27,13 +28,15 @@ from moe_tutorial import Attention, Block, Experts, FeedForward, LanguageModel, 
 from moe_tutorial.balance import expert_load, load_metrics, switch_loss
 from moe_tutorial.language_model import Prediction
 from moe_tutorial.router import Routing
-from moe_tutorial.specialisation import BYTE_KINDS, byte_kinds, specialisation
-from moe_tutorial.text import Corpus, corpus, draw_batch, installed_documents
+from moe_tutorial.specialisation import BYTE_KINDS, byte_kinds, joint_counts, specialisation
+from moe_tutorial.text import VOCABULARY, Corpus, corpus, draw_batch, installed_documents
 from moe_tutorial.training import Settings, evaluate, train
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial/results/language_models.json"
 KINDS = ("dense", "sparse", "dense, wide")
 SEEDS = range(5)
+RATES = (0.003, 0.01, 0.03)  # the learning rates to choose from
+TRIALS = range(100, 103)  # the seeds to choose with
 E, K, HEADS, LAYERS = 8, 2, 4, 2
 BALANCE = 0.01  # the coefficient of the Switch loss, in each sparse layer
 WINDOWS = 16  # of each domain, for a validation loss
@@ -66,57 +69,62 @@ def specialities(model: LanguageModel, text: Corpus, length: int) -> list[dict[s
     batch = draw_batch(text.validation, 360, length, torch.Generator().manual_seed(0), device)
     model.eval()
     routings = model(batch.tokens_BS).routings
-    stretches_S = torch.arange(length) * POSITIONS // length
+    tokens, domains = batch.tokens_BS.cpu(), batch.domains_BS.cpu()
+    stretches = (torch.arange(length) * POSITIONS // length).expand_as(tokens)
     names = text.validation.domains
     # A language is a domain with a two-letter code; the others are in English or in no language.
     codes = [names.index(name) for name in names if len(name) == 2]
+    some = torch.isin(domains[:, 0], torch.tensor(codes))
+    languages = torch.full((len(names),), -1)
+    languages[codes] = torch.arange(len(codes))
+    every = torch.ones_like(some)
+    # For each name: which windows, their labels, how many there are, one for a whole window or one
+    # for each token, and what is known already.
+    questions = {
+        "domain": (every, domains, len(names), True, None),
+        "domain, given the byte": (every, domains, len(names), True, tokens),
+        "language": (some, languages[domains], len(codes), True, None),
+        "language, given the byte": (some, languages[domains], len(codes), True, tokens),
+        "kind of byte": (every, byte_kinds(tokens), len(BYTE_KINDS), False, None),
+        "byte": (every, tokens, VOCABULARY, False, None),
+        "position": (every, stretches, POSITIONS, False, None),
+    }
     layers = []
     for routing in routings:
         experts = routing.experts_TK.cpu()
-        languages = torch.isin(batch.domains_BS[:, 0].cpu(), torch.tensor(codes))
-        renamed = torch.zeros(len(names), dtype=torch.int64)
-        renamed[codes] = torch.arange(len(codes))
-        labels = {
-            "domain": (batch.domains_BS.cpu(), experts, len(names), True),
-            "language": (
-                renamed[batch.domains_BS.cpu()[languages]],
-                experts[languages],
-                len(codes),
-                True,
-            ),
-            "kind of byte": (
-                byte_kinds(batch.tokens_BS.cpu()),
-                experts,
-                len(BYTE_KINDS),
-                False,
-            ),
-            "byte": (batch.tokens_BS.cpu(), experts, 256, False),
-            "position": (stretches_S.expand(len(experts), -1), experts, POSITIONS, False),
-        }
-        found: dict[str, Any] = {
-            name: {
-                key: round(value, 5)
-                for key, value in asdict(
-                    specialisation(ids, chosen, count, E, windows=windows)
-                ).items()
-            }
-            for name, (ids, chosen, count, windows) in labels.items()
-        }
+        found: dict[str, Any] = {}
+        for name, (rows, labels, count, windows, given) in questions.items():
+            told = specialisation(
+                labels[rows], experts[rows], count, E,
+                windows=windows, given_BS=None if given is None else given[rows],
+            )  # fmt: skip
+            found[name] = {key: round(value, 5) for key, value in asdict(told).items()}
         metrics = load_metrics(expert_load(experts, E))
-        layers.append({"max_over_mean": round(float(metrics.max_over_mean), 3), "tells": found})
+        layers.append(
+            {
+                "max_over_mean": round(float(metrics.max_over_mean), 3),
+                "tells": found,
+                "domain_counts": joint_counts(domains, experts, len(names), E).tolist(),
+            }
+        )
     return layers
 
 
-def run(kind: str, seed: int, text: Corpus, options: argparse.Namespace) -> dict[str, Any]:
+def run(
+    kind: str, seed: int, rate: float, text: Corpus, options: argparse.Namespace
+) -> dict[str, Any]:
     """Train one model with one seed, and say what came of it."""
     torch.manual_seed(seed)
     model = build(kind, options.width, options.expert_width).to(options.device)
     counted = model.counted()
     # A backward pass costs two forward passes: one product for the inputs, one for the weights.
+    sparse = kind == "sparse"
+    asked = sparse and seed in SEEDS  # what a trial's experts tell is nobody's question
+    untrained = specialities(model, text, Settings.length) if asked else []
     per_token = 3 * counted.flops()
     reference = 3 * build("dense", options.width, options.expert_width).counted().flops()
     steps = options.steps * reference // per_token if kind == "dense, wide" else options.steps
-    settings = Settings(steps=steps, seed=seed, warm_up=steps // 20)
+    settings = Settings(steps=steps, seed=seed, learning_rate=rate, warm_up=steps // 20)
     tokens = settings.batch_size * settings.length
     points = {round(steps * (i + 1) / POINTS) for i in range(POINTS)}
     validation: list[dict[str, Any]] = []
@@ -140,7 +148,6 @@ def run(kind: str, seed: int, text: Corpus, options: argparse.Namespace) -> dict
         )
         measuring += time.perf_counter() - now
 
-    sparse = kind == "sparse"
     train(model, text.training, settings, penalty=balance if sparse else None, after_step=measure)
     return {
         "model": kind,
@@ -149,8 +156,23 @@ def run(kind: str, seed: int, text: Corpus, options: argparse.Namespace) -> dict
         "active_parameters": counted.active_parameters(),
         "settings": asdict(settings),
         "validation": validation,
-        "layers": specialities(model, text, settings.length) if sparse else [],
+        "untrained_layers": untrained,
+        "layers": specialities(model, text, settings.length) if asked else [],
     }
+
+
+def best_rate(kind: str, trials: list[dict[str, Any]]) -> float:
+    """The learning rate with which the trials of this kind ended lowest on average."""
+
+    def mean_loss(rate: float) -> float:
+        losses = [
+            trial["validation"][-1]["loss"]
+            for trial in trials
+            if (trial["model"], trial["settings"]["learning_rate"]) == (kind, rate)
+        ]
+        return float(statistics.mean(losses))
+
+    return min(RATES, key=mean_loss)
 
 
 def main() -> None:
@@ -158,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--expert-width", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=400, help="of the two cheaper models")
+    parser.add_argument("--steps", type=int, default=1000, help="of the two cheaper models")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=1e9, help="start no run after these")
@@ -179,22 +201,35 @@ def main() -> None:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
-    content: dict[str, Any] = {"about": about, "runs": []}
+    content: dict[str, Any] = {"about": about, "trials": [], "runs": []}
     if options.results.exists():
         content = json.loads(options.results.read_text(encoding="utf-8"))
         if content["about"] != about:
             raise SystemExit(f"{options.results} holds other runs than these: move it away first")
+    trials, runs = content["trials"], content["runs"]
     start = time.perf_counter()
+
+    def add(to: list[dict[str, Any]], kind: str, seed: int, rate: float) -> None:
+        stored = any(
+            (r["model"], r["seed"], r["settings"]["learning_rate"]) == (kind, seed, rate)
+            for r in to
+        )
+        if stored or time.perf_counter() - start > 60 * options.minutes:
+            return
+        to.append(run(kind, seed, rate, text, options))
+        options.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        last = to[-1]["validation"][-1]
+        print(f"{kind}, seed {seed}, {rate}: loss {last['loss']}, {last['seconds']} s", flush=True)
+
+    for seed in TRIALS:
+        for kind in KINDS:
+            for rate in RATES:
+                add(trials, kind, seed, rate)
+    if len(trials) < len(TRIALS) * len(KINDS) * len(RATES):
+        return  # no time was left
     for seed in SEEDS:
         for kind in KINDS:
-            stored = any(r["model"] == kind and r["seed"] == seed for r in content["runs"])
-            if stored or time.perf_counter() - start > 60 * options.minutes:
-                continue
-            result = run(kind, seed, text, options)
-            content["runs"].append(result)
-            options.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            last = result["validation"][-1]
-            print(f"{kind}, seed {seed}: loss {last['loss']}, {last['seconds']} s", flush=True)
+            add(runs, kind, seed, best_rate(kind, trials))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from moe_tutorial.exercises import (
     chapter_07,
     chapter_08,
     chapter_09,
+    chapter_10,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
 
@@ -29,6 +30,7 @@ EXERCISES: dict[str, Exercise] = {
         chapter_07,
         chapter_08,
         chapter_09,
+        chapter_10,
     )
     for exercise in chapter.EXERCISES
 }

@@ -1,0 +1,120 @@
+"""Exercises of chapter 10: surprise in bits, what a sparse model stores, seeds in pairs."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
+
+
+def _texts(generator: torch.Generator) -> Sequence[Inputs]:
+    return [
+        (
+            2 * torch.randn(length, vocabulary, generator=generator, dtype=torch.float64),
+            torch.randint(vocabulary, (length,), generator=generator),
+        )
+        for length, vocabulary in ((6, 10), (40, 256), (1, 3))
+    ]
+
+
+def _shapes(_: torch.Generator) -> Sequence[Inputs]:
+    return [(64, 128, 8, 2), (10, 12, 4, 1), (512, 2048, 64, 8), (16, 24, 3, 3)]
+
+
+def _seeds(generator: torch.Generator) -> Sequence[Inputs]:
+    cases = []
+    for seeds, difference in ((5, -0.02), (8, 0.01), (3, 0.5)):
+        # Hard and easy seeds are hard and easy for both models.
+        common = torch.rand(seeds, generator=generator, dtype=torch.float64)
+        noise = 0.05 * torch.randn(2, seeds, generator=generator, dtype=torch.float64)
+        cases.append((2 + difference + common + noise[0], 2 + common + noise[1]))
+    return cases
+
+
+def _surprise(logits: Tensor, targets: Tensor) -> Tensor:
+    return -torch.log_softmax(logits, -1).gather(-1, targets[:, None])[:, 0]
+
+
+def _stored(D: int, F: int, E: int, K: int) -> int:
+    return 3 * D * (F // K) * E + D * E
+
+
+def _paired(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).mean() / ((a - b).std() / math.sqrt(len(a)))
+
+
+BITS = Exercise(
+    "10.1",
+    lambda logits, targets: _surprise(logits, targets).mean() / math.log(2),
+    _texts,
+    (
+        Mistake(
+            lambda logits, targets: _surprise(logits, targets).mean(),
+            "these are nats: a bit is ln 2 of them",
+        ),
+        Mistake(
+            lambda logits, targets: _surprise(logits, targets).sum() / math.log(2),
+            "these are the bits of the whole text: divide by its bytes",
+        ),
+        Mistake(
+            lambda logits, targets: -_surprise(logits, targets).neg().exp().mean().log2(),
+            "average the surprises, not the probabilities: each byte costs bits of its own",
+        ),
+        Mistake(
+            lambda logits, targets: -logits.gather(-1, targets[:, None]).mean() / math.log(2),
+            "these are logits: log_softmax makes logarithms of probabilities of them",
+        ),
+    ),
+)
+
+STORED = Exercise(
+    "10.2",
+    _stored,
+    _shapes,
+    (
+        Mistake(
+            lambda D, F, E, K: 3 * D * F * E + D * E,
+            "experts as wide as the dense layer make a token use K times as much: they have F / K",
+        ),
+        Mistake(
+            lambda D, F, E, K: 3 * D * (F // K) * E,
+            "the router is stored, too: one centroid for each expert",
+        ),
+        Mistake(
+            lambda D, F, E, K: 3 * D * (F // K) * K + D * E,
+            "this is what a token uses: all E experts are stored",
+        ),
+        Mistake(
+            lambda D, F, E, K: 2 * D * (F // K) * E + D * E,
+            "SwiGLU has three matrices: gate, up and down",
+        ),
+    ),
+)
+
+PAIRS = Exercise(
+    "10.3",
+    _paired,
+    _seeds,
+    (
+        Mistake(
+            lambda a, b: (a.mean() - b.mean()) / ((a.var() + b.var()) / len(a)).sqrt(),
+            "this takes the seeds for unrelated ones: subtract seed by seed first",
+        ),
+        Mistake(
+            lambda a, b: (a - b).mean() / (a - b).std(),
+            "this is measured in spreads of one seed: a mean of n spreads less, by the root of n",
+        ),
+        Mistake(
+            lambda a, b: (a - b).mean() / ((a - b).std(correction=0) / math.sqrt(len(a))),
+            "the spread of few seeds is estimated with n - 1",
+        ),
+        Mistake(
+            lambda a, b: -_paired(a, b),
+            "the sign is the other way round: the first model minus the second",
+        ),
+    ),
+)
+
+EXERCISES = (BITS, STORED, PAIRS)
