@@ -10,7 +10,8 @@ Three models read the same windows with the same five seeds:
 
 Each kind first tries RATES with other seeds than these, and trains with the best. A run that is
 stored is not run again: stop this script whenever you like, and start it again. It takes about
-half an hour on one core; --width, --expert-width, --steps and --device make a larger one.
+half an hour on one core. --large is the same comparison at LARGE, for a GPU and some hours, stored
+in a file of its own; --width, --expert-width and --steps make any other.
 """
 
 import argparse
@@ -42,6 +43,9 @@ BALANCE = 0.01  # the coefficient of the Switch loss, in each sparse layer
 WINDOWS = 16  # of each domain, for a validation loss
 POINTS = 8  # at which it is measured on the way
 POSITIONS = 8  # stretches of a window that specialisation tells apart
+
+
+LARGE = {"width": 512, "expert_width": 512, "steps": 20_000, "device": "cuda"}
 
 
 def build(kind: str, width: int, expert_width: int) -> LanguageModel:
@@ -184,7 +188,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=1e9, help="start no run after these")
+    parser.add_argument("--large", action="store_true", help="a larger run, for a GPU")
+    if parser.parse_args().large:
+        large = RESULTS.with_name("language_models_large.json")
+        parser.set_defaults(**LARGE, results=large)
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no GPU was found: leave out --large, or name another --device")
     text = corpus(installed_documents())
     about = {
         "width": options.width,
