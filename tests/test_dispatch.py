@@ -185,6 +185,37 @@ def test_leading_dimensions_and_strides_do_not_matter() -> None:
     assert torch.allclose(strided, y_TD, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("method", ["loop", "grouped"])
+def test_weights_may_lie_in_memory_as_those_of_linear(
+    method: str, activation: str, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:  # every result then comes from pages of its own
+        monkeypatch.setattr("moe_tutorial.dispatch_methods.LARGE", 1)
+    experts, arguments, grad = problem(40, 5, 2, activation=activation, dtype=torch.float32)
+    expected = outputs_and_gradients(experts, arguments, grad, activation, method)
+    turned = [weight.detach().mT.contiguous().mT.requires_grad_() for weight in arguments[2:]]
+    found = outputs_and_gradients(experts, arguments[:2] + turned, grad, activation, method)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+    # A gradient that lies otherwise than its weight would be copied by autograd.
+    for gradient, weight in zip(found[3:], turned, strict=True):
+        assert gradient.stride() == weight.stride() != gradient.contiguous().stride()
+    for gradient in expected[3:]:
+        assert gradient.is_contiguous()
+
+
+@pytest.mark.parametrize("method", ["loop", "grouped"])
+def test_a_graph_may_be_kept_for_another_backward(method: Any) -> None:
+    experts, arguments, grad = problem(20, 4, 2, dtype=torch.float32)
+    y = dispatch(arguments[0], experts, *arguments[1:], "gelu", method=method)
+    first = torch.autograd.grad(y, arguments, grad, retain_graph=True)
+    assert all(map(torch.equal, first, torch.autograd.grad(y, arguments, grad)))
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(y, arguments, grad)
+
+
 def test_without_grouped_mm_the_loop_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     experts_TK, arguments, grad_y_TD = problem(4, 6, 2, dtype=torch.float32)
     x_TD, _, in_EDH, out_EFD = arguments
