@@ -75,7 +75,6 @@ def joint_counts(labels_T: Tensor, experts_TK: Tensor, num_labels: int, num_expe
         TypeError, ValueError: ids that are not int64 or out of range, or shapes that do not fit.
     """
     check_size("num_labels", num_labels)
-    check_size("num_experts", num_experts)
     check_sets(experts_TK, num_experts)
     check_labels(labels_T, experts_TK, num_labels)
     pairs = labels_T[..., None] * num_experts + experts_TK

@@ -42,10 +42,8 @@ E, K, HEADS, LAYERS = 8, 2, 4, 2
 BALANCE = 0.01  # the coefficient of the Switch loss, in each sparse layer
 WINDOWS = 16  # of each domain, for a validation loss
 POINTS = 8  # at which it is measured on the way
-POSITIONS = 8  # stretches of a window that specialisation tells apart
-
-
 LARGE = {"width": 512, "expert_width": 512, "steps": 20_000, "device": "cuda"}
+POSITIONS = 8  # stretches of a window that specialisation tells apart
 
 
 def build(kind: str, width: int, expert_width: int) -> LanguageModel:
