@@ -6,6 +6,7 @@ the K rows of each token in a fixed order.                                      
 
 import contextlib
 import functools
+import math
 from typing import Any, Literal
 
 import torch
@@ -73,10 +74,11 @@ def dispatch(
         ValueError: shapes that do not fit, ids out of range, gates that are not finite,
             two devices, or a method that cannot serve this call.
     """
-    result: Tensor = _dispatch(
+    run = _outside_a_graph if torch.compiler.is_compiling() else _dispatch
+    y_TD: Tensor = run(
         x_TD, experts_TK, gates_TK, in_EDH, out_EFD, activation, in_bias_EH, out_bias_ED, method
     )
-    return result
+    return y_TD
 
 
 def chosen_method(
@@ -93,22 +95,19 @@ def chosen_method(
     if x_TD.device.type == "cuda":
         has_kernel = torch.cuda.get_device_capability(x_TD.device)[0] in (9, 10)
         return "grouped" if has_kernel and x_TD.dtype == torch.bfloat16 else "loop"
-    return "grouped" if experts_TK.numel() < 128 * len(in_EDH) else "loop"
+    return "grouped" if experts_TK.numel() < 128 * in_EDH.shape[0] else "loop"
 
 
 def _can_group(x_TD: Tensor, in_EDH: Tensor, out_EFD: Tensor, bias: Tensor | None) -> bool:
-    widths = (*in_EDH.shape[1:], *out_EFD.shape[1:])
+    common = math.gcd(*in_EDH.shape[1:], *out_EFD.shape[1:])
     return (
-        hasattr(torch.nn.functional, "grouped_mm")
-        and bias is None
+        bias is None
         and x_TD.dtype in (torch.float32, torch.bfloat16, torch.float16)
-        and all(width * x_TD.element_size() % 16 == 0 for width in widths)
+        and common * x_TD.element_size() % 16 == 0
+        and hasattr(torch.nn.functional, "grouped_mm")
     )
 
 
-# Left out of a compiled graph as a whole: the loop asks for the number of rows, and grouped_mm in
-# float32 has no compiled form.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _dispatch(
     x_TD: Tensor,
     experts_TK: Tensor,
@@ -121,15 +120,14 @@ def _dispatch(
     method: Method | None,
 ) -> Tensor:
     _check(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, activation, in_bias_EH, out_bias_ED)
-    flat_TD, flat_experts_TK = x_TD.flatten(0, -2), experts_TK.flatten(0, -2)
-    flat_gates_TK = gates_TK.flatten(0, -2).to(compute_dtype(x_TD))
-    dtype, device = x_TD.dtype, "cpu" if x_TD.is_meta else x_TD.device.type
+    device = "cpu" if x_TD.is_meta else x_TD.device.type
     autocast = torch.is_autocast_enabled(device)
-    if autocast:
-        dtype = torch.get_autocast_dtype(device)
-    flat_TD, in_EDH, out_EFD = flat_TD.to(dtype), in_EDH.to(dtype), out_EFD.to(dtype)
+    dtype = torch.get_autocast_dtype(device) if autocast else x_TD.dtype
+    flat_TD, in_EDH, out_EFD = (_as(dtype, it) for it in (x_TD.flatten(0, -2), in_EDH, out_EFD))
+    flat_experts_TK = experts_TK.flatten(0, -2)
+    flat_gates_TK = _as(compute_dtype(x_TD), gates_TK.flatten(0, -2))
     if in_bias_EH is not None and out_bias_ED is not None:
-        in_bias_EH, out_bias_ED = in_bias_EH.to(dtype), out_bias_ED.to(dtype)
+        in_bias_EH, out_bias_ED = _as(dtype, in_bias_EH), _as(dtype, out_bias_ED)
     if method is None:
         method = chosen_method(flat_TD, flat_experts_TK, in_EDH, out_EFD, in_bias_EH)
     elif method == "grouped" and not _can_group(flat_TD, in_EDH, out_EFD, in_bias_EH):
@@ -150,13 +148,22 @@ def _dispatch(
         out_bias_ED,
     )
     wanted = torch.is_grad_enabled() and any(
-        isinstance(argument, Tensor) and argument.requires_grad for argument in arguments
+        isinstance(it, Tensor) and it.requires_grad for it in arguments
     )
     with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
         # With no backward to come, the Function's forward alone saves memory and time.
         run: Any = function.apply if wanted else functools.partial(function.forward, None)
         y_TD: Tensor = run(*arguments)
-    return y_TD.reshape(x_TD.shape)
+    return y_TD.view(x_TD.shape)
+
+
+# The loop asks for the number of rows, and grouped_mm in float32 has no compiled form.
+_outside_a_graph: Any = torch.compiler.disable(_dispatch)  # type: ignore[no-untyped-call]
+
+
+def _as(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    # A conversion that has nothing to do takes a microsecond all the same.
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _check(
@@ -177,24 +184,20 @@ def _check(
     check_int64("experts_TK", experts_TK, "expert ids")
     num_experts, hidden_width, model_width = out_EFD.shape
     width = first_width(hidden_width, activation)
-    tokens, k = tuple(x_TD.shape[:-1]), experts_TK.shape[-1]
-    expected = {
-        "in_EDH": (in_EDH, (num_experts, model_width, width)),
-        "x_TD": (x_TD, (*tokens, model_width)),
-        "experts_TK": (experts_TK, (*tokens, k)),
-        "gates_TK": (gates_TK, (*tokens, k)),
-    }
+    tokens, k = x_TD.shape[:-1], experts_TK.shape[-1]
+    tensors = {"in_EDH": in_EDH, "x_TD": x_TD, "experts_TK": experts_TK, "gates_TK": gates_TK}
+    shapes = [(num_experts, model_width, width), (*tokens, model_width), (*tokens, k), (*tokens, k)]
     if in_bias_EH is not None and out_bias_ED is not None:
-        expected["in_bias_EH"] = (in_bias_EH, (num_experts, width))
-        expected["out_bias_ED"] = (out_bias_ED, (num_experts, model_width))
+        tensors |= {"in_bias_EH": in_bias_EH, "out_bias_ED": out_bias_ED}
+        shapes += [(num_experts, width), (num_experts, model_width)]
     elif in_bias_EH is not None or out_bias_ED is not None:
         raise ValueError("in_bias_EH and out_bias_ED must both be given, or neither")
-    for name, (tensor, shape) in expected.items():
+    for (name, tensor), shape in zip(tensors.items(), shapes, strict=True):
         if tensor.shape != shape:
             raise ValueError(
                 f"{name} must have shape {shape} to fit out_EFD {tuple(out_EFD.shape)} and "
                 f"activation {activation!r}, got {tuple(tensor.shape)}"
             )
-    check_same_device(**{name: it[0] for name, it in expected.items()}, out_EFD=out_EFD)
+    check_same_device(**tensors, out_EFD=out_EFD)
     check_finite("gates_TK", gates_TK)
     check_id_range("experts_TK", experts_TK, num_experts)

@@ -5,10 +5,10 @@ their arguments and chooses between them.                                       
 """
 
 import math
-import mmap
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -18,6 +18,9 @@ from moe_tutorial.validation import compute_dtype
 
 LARGE = 2**25
 """Bytes from which on the C library always asks the system for fresh memory."""
+
+ALIGNMENT = 64
+"""Bytes, as torch aligns its own memory: a matmul library's last digits may depend on it."""
 
 
 class _Assignments(NamedTuple):
@@ -33,38 +36,52 @@ def _sort(experts_TK: Tensor, num_experts: int) -> _Assignments:
     sorted_R, order_R = experts_TK.flatten().sort(stable=True)
     token_R = order_R // experts_TK.shape[1]
     slot_R = torch.empty_like(order_R)
-    slot_R.scatter_(0, order_R, torch.arange(len(order_R), device=order_R.device))
+    slot_R.scatter_(0, order_R, torch.arange(order_R.numel(), device=order_R.device))
     # searchsorted needs no answer from the device, which bincount would wait for.
     ids_E = torch.arange(num_experts, device=order_R.device)
     ends_E = torch.searchsorted(sorted_R, ids_E, right=True, out_int32=True)
     return _Assignments(order_R, token_R, slot_R.view_as(experts_TK), ends_E)
 
 
+def _blocks(ends_E: Tensor) -> list[tuple[int, slice]]:
+    """Each expert that has rows, and which; on a GPU this waits for the numbers."""
+    bounds = enumerate(pairwise([0, *ends_E.tolist()]))
+    return [(e, slice(begin, end)) for e, (begin, end) in bounds if begin < end]
+
+
 def _is_large(like: Tensor, *shape: int) -> bool:
+    return like.is_cpu and math.prod(shape) * like.element_size() >= LARGE
+
+
+def _zeros(like: Tensor, *shape: int) -> Tensor:
+    """Zeros of which only those that are written to take time.
+
+    Memory fresh from the system is zero, and each page of 4 KB costs a stop at its first use,
+    which for a gradient of all experts takes as long as a good part of the products that fill it.
+    NumPy leaves the zeros to the system, and asks Linux for pages of 2 MB, which need far fewer
+    stops; torch writes every zero, and asks only if THP_MEM_ALLOC_ENABLE is set.
+    """
+    if not like.is_cpu:
+        return like.new_zeros(shape)
     size = math.prod(shape) * like.element_size()
-    return like.device.type == "cpu" and size >= LARGE and hasattr(mmap, "MADV_HUGEPAGE")
+    memory = numpy.zeros(size + ALIGNMENT, numpy.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    return torch.from_numpy(memory[begin : begin + size]).view(like.dtype).view(shape)
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
-    """Memory for a large result.
+    return _zeros(like, *shape) if _is_large(like, *shape) else like.new_empty(shape)
 
-    Linux hands out fresh memory in pages of 4 KB and clears each at its first use, which for a
-    gradient of all experts takes as long as a good part of the products that fill it. Pages of
-    2 MB, which torch asks for only if THP_MEM_ALLOC_ENABLE is set, need far fewer such stops.
+
+def _gradient_of(weight_EDH: Tensor, *, idle: bool) -> Tensor:
+    """Memory for a gradient, zero if some experts are idle.
+
+    It lies as its weight does, since autograd would copy another one.
     """
-    if not _is_large(like, *shape):
-        return like.new_empty(shape)
-    size = math.prod(shape) * like.element_size()
-    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=like.dtype).view(shape)
-
-
-def _empty_like(weight_EDH: Tensor) -> Tensor:
-    """Memory for a gradient that lies as its weight does; autograd would copy another one."""
+    make = _zeros if idle else _empty
     if weight_EDH.is_contiguous():
-        return _empty(weight_EDH, *weight_EDH.shape)
-    return _empty(weight_EDH, *weight_EDH.mT.shape).mT
+        return make(weight_EDH, *weight_EDH.shape)
+    return make(weight_EDH, *weight_EDH.mT.shape).mT
 
 
 def _activate_backward(hidden_RH: Tensor, grad_RF: Tensor, activation: Activation) -> Tensor:
@@ -98,16 +115,14 @@ class Loop(torch.autograd.Function):
         out_bias_ED: Tensor | None,
     ) -> Tensor:
         """y_TD from checked arguments; ``ctx`` is None where no backward follows."""
-        rows = _sort(experts_TK, len(in_EDH))
-        ends = rows.ends_E.tolist()
+        rows = _sort(experts_TK, in_EDH.shape[0])
+        blocks = _blocks(rows.ends_E)
         gates_R1 = gates_TK.flatten()[rows.order_R, None]
         y_TD = torch.zeros_like(x_TD, dtype=gates_TK.dtype)
         hidden: list[Tensor] = []
         outputs: list[Tensor] = []
-        for e, (begin, end) in enumerate(pairwise([0, *ends])):
-            if begin == end:
-                continue
-            token_R = rows.token_R[begin:end]
+        for e, block in blocks:
+            token_R = rows.token_R[block]
             u_RD = x_TD.index_select(0, token_R)
             h_RH = _affine(u_RD, in_EDH[e], None if in_bias_EH is None else in_bias_EH[e])
             o_RD = _affine(
@@ -116,13 +131,13 @@ class Loop(torch.autograd.Function):
                 None if out_bias_ED is None else out_bias_ED[e],
             )
             # Where a token names an expert once, no two rows of this sum meet.
-            y_TD.index_add_(0, token_R, o_RD * gates_R1[begin:end])
+            y_TD.index_add_(0, token_R, o_RD * gates_R1[block])
             if ctx:
                 hidden.append(h_RH)
                 outputs.append(o_RD)
         if ctx:
             ctx.save_for_backward(x_TD, gates_R1, in_EDH, out_EFD, *rows, *hidden, *outputs)
-            ctx.activation, ctx.ends, ctx.has_bias = activation, ends, in_bias_EH is not None
+            ctx.activation, ctx.blocks, ctx.has_bias = activation, blocks, in_bias_EH is not None
         return y_TD.to(x_TD.dtype)
 
     @staticmethod
@@ -137,18 +152,16 @@ class Loop(torch.autograd.Function):
         del rest
         grad_x_TD = torch.zeros_like(x_TD, dtype=gates_R1.dtype)
         grad_gates_R = torch.empty_like(gates_R1[:, 0])
-        grad_in_EDH, grad_out_EFD = _empty_like(in_EDH), _empty_like(out_EFD)
+        idle = len(ctx.blocks) < in_EDH.shape[0]
+        grad_in_EDH = _gradient_of(in_EDH, idle=idle)
+        grad_out_EFD = _gradient_of(out_EFD, idle=idle)
         grad_in_bias_EH = x_TD.new_zeros(in_EDH.shape[::2]) if ctx.has_bias else None
         grad_out_bias_ED = x_TD.new_zeros(out_EFD.shape[::2]) if ctx.has_bias else None
-        for e, (begin, end) in enumerate(pairwise([0, *ctx.ends])):
-            if begin == end:
-                grad_in_EDH[e].zero_()
-                grad_out_EFD[e].zero_()
-                continue
-            token_R, h_RH = rows.token_R[begin:end], hidden.pop(0)
+        for e, block in ctx.blocks:
+            token_R, h_RH = rows.token_R[block], hidden.pop(0)
             dy_RD = grad_y_TD.index_select(0, token_R)
-            grad_gates_R[begin:end] = _row_dots(outputs.pop(0), dy_RD)
-            dy_RD.mul_(gates_R1[begin:end])
+            grad_gates_R[block] = _row_dots(outputs.pop(0), dy_RD)
+            dy_RD.mul_(gates_R1[block])
             torch.mm(activate(h_RH, ctx.activation).T, dy_RD, out=grad_out_EFD[e])
             dh_RH = _activate_backward(h_RH, dy_RD @ out_EFD[e].T, ctx.activation)
             torch.mm(x_TD.index_select(0, token_R).T, dh_RH, out=grad_in_EDH[e])
@@ -185,7 +198,7 @@ class Grouped(torch.autograd.Function):
     ) -> Tensor:
         """y_TD from checked arguments; ``ctx`` is None where no backward follows."""
         product = torch.nn.functional.grouped_mm
-        rows = _sort(experts_TK, len(in_EDH))
+        rows = _sort(experts_TK, in_EDH.shape[0])
         hidden_RH = product(x_TD.index_select(0, rows.token_R), in_EDH, offs=rows.ends_E)
         activated_RF = activate(hidden_RH, activation)
         if not ctx:
@@ -207,19 +220,20 @@ class Grouped(torch.autograd.Function):
         )
         ctx.maybe_clear_saved_tensors()  # as above
         rows = _Assignments(*rest)
+        blocks = _blocks(rows.ends_E) if x_TD.is_cpu else None
         product = torch.nn.functional.grouped_mm
         dy_RD = grad_y_TD.index_select(0, rows.token_R)
         grad_gates_R = _row_dots(outputs_RD, dy_RD)
         del outputs_RD
         dy_RD.mul_(gates_TK.flatten()[rows.order_R, None])
-        grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E, out_EFD)
+        grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E, blocks, out_EFD)
         del activated_RF
         dh_RH = _activate_backward(
             hidden_RH, product(dy_RD, out_EFD.mT, offs=rows.ends_E), ctx.activation
         )
         del hidden_RH
         tokens_RD = torch.index_select(x_TD, 0, rows.token_R, out=dy_RD)
-        grad_in_EDH = _weight_gradients(tokens_RD, dh_RH, rows.ends_E, in_EDH)
+        grad_in_EDH = _weight_gradients(tokens_RD, dh_RH, rows.ends_E, blocks, in_EDH)
         del dy_RD, tokens_RD
         du_RD = product(dh_RH, in_EDH.mT, offs=rows.ends_E)
         del dh_RH
@@ -237,21 +251,24 @@ class Grouped(torch.autograd.Function):
 
 
 def _weight_gradients(
-    rows_RD: Tensor, grads_RH: Tensor, ends_E: Tensor, weight_EDH: Tensor
+    rows_RD: Tensor,
+    grads_RH: Tensor,
+    ends_E: Tensor,
+    blocks: list[tuple[int, slice]] | None,
+    weight_EDH: Tensor,
 ) -> Tensor:
-    if not _is_large(weight_EDH, *weight_EDH.shape):
+    num_experts = weight_EDH.shape[0]
+    mostly_idle = blocks is not None and 2 * len(blocks) < num_experts
+    if blocks is None or not (mostly_idle or _is_large(weight_EDH, *weight_EDH.shape)):
         product = torch.nn.functional.grouped_mm
         if weight_EDH.is_contiguous():
             return product(rows_RD.mT, grads_RH, offs=ends_E)
         return product(grads_RH.mT, rows_RD, offs=ends_E).mT
-    # On a CPU grouped_mm is a loop too, but one that cannot be told where to write.
-    gradients_EDH = _empty_like(weight_EDH)
-    counts = ends_E.diff(prepend=ends_E.new_zeros(1)).tolist()
-    blocks = zip(
-        torch.split(rows_RD, counts), torch.split(grads_RH, counts), gradients_EDH, strict=True
-    )
-    for rows_ND, grads_NH, gradient_DH in blocks:
-        torch.mm(rows_ND.T, grads_NH, out=gradient_DH)
+    # On a CPU grouped_mm is a loop too, but one that cannot be told where to write, and that
+    # writes the zeros of idle experts.
+    gradients_EDH = _gradient_of(weight_EDH, idle=len(blocks) < num_experts)
+    for e, block in blocks:
+        torch.mm(rows_RD[block].T, grads_RH[block], out=gradients_EDH[e])
     return gradients_EDH
 
 

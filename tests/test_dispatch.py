@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from moe_tutorial.dispatch import chosen_method, dispatch
+from moe_tutorial.dispatch_methods import _zeros
 from moe_tutorial.experts import activate
 
 ACTIVATIONS = ["gelu", "swiglu"]
@@ -121,8 +122,13 @@ def test_outputs_and_every_gradient(
             assert relative_error(mine, theirs) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("method", ["loop", "grouped"])
-def test_all_tokens_to_one_expert_and_none_to_the_others(method: str) -> None:
+def test_all_tokens_to_one_expert_and_none_to_the_others(
+    method: str, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr("moe_tutorial.dispatch_methods.LARGE", 1)
     experts_TK, arguments, grad_y_TD = problem(40, 5, 1, dtype=torch.float32)
     experts_TK = torch.full_like(experts_TK, 3)
     found = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", method)
@@ -131,6 +137,15 @@ def test_all_tokens_to_one_expert_and_none_to_the_others(method: str) -> None:
         assert relative_error(mine, theirs) < 2e-6
     idle = [0, 1, 2, 4]
     assert found[3][idle].abs().max() == found[4][idle].abs().max() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(3, 5, 7), (1,), (0, 4)])
+def test_zeros_are_those_of_torch(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    zeros = _zeros(torch.empty(1, dtype=dtype), *shape)
+    assert torch.equal(zeros, torch.zeros(shape, dtype=dtype))
+    assert zeros.dtype == dtype
+    assert zeros.data_ptr() % 64 == 0
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
