@@ -286,7 +286,7 @@ def _affine(u_RD: Tensor, weight_DH: Tensor, bias_H: Tensor | None) -> Tensor:
 
 def _sum_of_rows(rows_RD: Tensor, slot_TK: Tensor, gates_TK: Tensor | None) -> Tensor:
     # embedding_bag adds the K rows of each token in the order of slot_TK, in one pass over memory.
-    if gates_TK is not None:
+    if gates_TK is not None and gates_TK.dtype != rows_RD.dtype:
         gates_TK = gates_TK.to(rows_RD.dtype)
     return torch.nn.functional.embedding_bag(
         slot_TK, rows_RD, mode="sum", per_sample_weights=gates_TK
