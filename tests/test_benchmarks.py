@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmarks import layer, measure, routing
 from benchmarks.peers import MaskLoop, Ours
 from benchmarks.problem import Problem, Size
+from moe_tutorial.results import stored
 
 OPTIONS = ["--device", "cpu", "--seconds", "0", "--rounds", "2"]
 TINY = ["--size", "24,16,32,4,2,swiglu", "--size", "9,16,32,4,3,gelu"]
@@ -91,6 +92,20 @@ def test_all_start_from_the_same_numbers_and_keep_none_of_their_gradients() -> N
         assert all(leaf.grad is not None for leaf in implementation.leaves())
         implementation.clear()
         assert all(leaf.grad is None for leaf in implementation.leaves())
+
+
+def test_stored_results_are_those_of_every_size_and_of_everybody() -> None:
+    record = stored("layer")
+    assert [cell["size"] for cell in record["cells"]] == layer.SIZES["all"]
+    for cell in record["cells"]:
+        assert list(cell["implementations"]) == list(layer.IMPLEMENTATIONS)
+        for found in cell["implementations"].values():
+            assert "wrong" not in found
+            assert found.get("difference") is None or (
+                found["difference"] <= record["settings"]["tolerance"]
+            )
+    sizes = [(cell["tokens"], cell["experts"], cell["k"]) for cell in stored("routing")["cells"]]
+    assert sizes == routing.SIZES
 
 
 def test_sizes_are_read_and_counted() -> None:

@@ -78,6 +78,11 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
         {"T = 1": softmax(LOGITS_TE)[0]}, "probability", chosen={"T = 1": EXPERTS_TK[0]}
     ),
     "grid": lambda: figures.draw_grid(EXPERTS_TK, 12),
+    "ratios": lambda: figures.ratios(
+        {"8 tokens": {"a": 0.5, "b": 2.0}, "64 tokens": {"a": 0.25}},
+        x_label="a / b",
+        y_label="size",
+    ),
     "curves": lambda: figures.curves([1, 2], {"a": [3, 4]}, x_label="x", y_label="y"),
     "table": lambda: figures.number_table(torch.eye(2), ["r", "s"], ["a", "b"], "identity"),
     "boxes": lambda: figures.dense_and_sparse(12, [5, 8], "dense", "sparse"),
@@ -126,6 +131,9 @@ def test_sentences_name_the_numbers() -> None:
     assert "a remedy: at 0.1 0.5 and 1 and at 1 0.5 and 1." in PICTURES["trade-off"]().alt
     assert "No remedy: 1 and 0." in PICTURES["trade-off"]().alt
     assert "1 different sets" in PICTURES["grid"]().alt
+    assert "a: 8 tokens 0.5 and 64 tokens 0.25. b: 8 tokens 2." in PICTURES["ratios"]().alt
+    many = {str(i): {"a": i} for i in range(1, 14)}
+    assert "a: from 1 (1) to 13 (13)." in figures.ratios(many, x_label="x", y_label="y").alt
     # All 18 tokens want the same two experts, which have room for half of them.
     assert (
         "Dropped are 50 % of all assignments; 0 % in the first quarter" in PICTURES["queues"]().alt
@@ -151,6 +159,15 @@ def test_sentences_name_the_numbers() -> None:
                 {"a": ([1], torch.eye(2), torch.eye(2))}, x_label="x", y_label="y"
             ),
             r"a must have x and y of shape \[1, seeds\], got \[2, 2\]",
+        ),
+        (lambda: figures.ratios({}, x_label="x", y_label="y"), r"ratios above 0, got \[\]"),
+        (
+            lambda: figures.ratios({"row": {"a": 0.0}}, x_label="x", y_label="y"),
+            r"ratios above 0, got \[0.0\]",
+        ),
+        (
+            lambda: figures.ratios({"row": dict.fromkeys("abcde", 1)}, x_label="x", y_label="y"),
+            "at most 4 names, got a, b, c, d and e",
         ),
         (lambda: figures.expert_queues(LIMITED, 9, bins=19), r"tokens \(18\), got 19"),
         (lambda: figures.dropped_by_position({"a": LIMITED}, bins=0), "bins must be at least 1"),

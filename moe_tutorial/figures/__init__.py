@@ -4,6 +4,7 @@ from moe_tutorial.figures.bars import draw_grid, expert_bars
 from moe_tutorial.figures.curves import curves, number_table
 from moe_tutorial.figures.layers import block_diagram, total_and_active
 from moe_tutorial.figures.queues import dropped_by_position, expert_queues
+from moe_tutorial.figures.ratios import ratios
 from moe_tutorial.figures.routes import dense_and_sparse, routing_at_a_glance, sampled_router
 from moe_tutorial.figures.scrubber import Scrubber
 from moe_tutorial.figures.spaces import (
@@ -31,6 +32,7 @@ __all__ = [
     "expert_colour",
     "expert_queues",
     "number_table",
+    "ratios",
     "routing_at_a_glance",
     "sampled_router",
     "three_spaces",

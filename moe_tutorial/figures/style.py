@@ -36,6 +36,9 @@ QUIET = "#8b95a3"
 LINE_STYLES = ("-", "--", "-.", ":")
 """Curves differ in their dashes too, so that colour never carries a meaning alone."""
 
+SERIES = (("#c2410c", "o"), ("#0f766e", "s"), ("#4b2ca0", "^"), ("#7c8694", "D"))
+"""A colour and a sign for each of up to four things that are no experts."""
+
 WIDTH = 4.8
 
 _SETTINGS: Mapping[str, Any] = {

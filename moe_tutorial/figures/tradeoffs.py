@@ -9,15 +9,13 @@ from torch import Tensor
 from moe_tutorial.figures.style import (
     INK,
     LINE_STYLES,
+    SERIES,
     Picture,
     listing,
     new_figure,
     numbers,
     style,
 )
-
-_COLOURS = ("#c2410c", "#0f766e", "#4b2ca0", "#7c8694")
-_SIGNS = ("o", "s", "^", "D")
 
 
 def trade_off(
@@ -53,9 +51,8 @@ def trade_off(
                     f"{name} must have x and y of shape [{len(settings)}, seeds], got "
                     f"{list(x.shape)} and {list(y.shape)}"
                 )
-            colour = _COLOURS[i % len(_COLOURS)]
+            colour, sign = SERIES[i % len(SERIES)]
             line = LINE_STYLES[i % len(LINE_STYLES)]
-            sign = _SIGNS[i % len(_SIGNS)]
             _spread(ax, x, y, colour)
             ax.plot(
                 x.mean(1), y.mean(1), line, marker=sign, color=colour, linewidth=1.4, label=name

@@ -5,12 +5,15 @@ from importlib import resources
 from typing import Any, Literal
 
 
-def stored(name: Literal["balance", "language_models", "timings"]) -> dict[str, Any]:
+def stored(
+    name: Literal["balance", "language_models", "layer", "routing", "timings"],
+) -> dict[str, Any]:
     """Read the stored results of one script, which anyone can run again.
 
     Args:
         name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` (chapter 10,
-            ``make models``) or ``"timings"`` (chapter 07, ``make measure``).
+            ``make models``), ``"timings"`` (chapter 07, ``make measure``), or ``"layer"`` and
+            ``"routing"`` (chapter 07, the two scripts in ``benchmarks``).
 
     Returns:
         The content of the JSON file of that name.
