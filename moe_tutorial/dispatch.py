@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from moe_tutorial.dispatch_methods import Grouped, Loop
+from moe_tutorial.dispatch_methods import LARGE, Grouped, Loop
 from moe_tutorial.experts import Activation, first_width
 from moe_tutorial.validation import (
     check_choice,
@@ -108,6 +108,17 @@ def _can_group(x_TD: Tensor, in_EDH: Tensor, out_EFD: Tensor, bias: Tensor | Non
     )
 
 
+def _autograd_serves(x_TD: Tensor, in_EDH: Tensor, out_EFD: Tensor) -> bool:
+    """Whether torch's derivative of the grouped method is to be preferred to ours.
+
+    It has no Python in it, which counts on a CPU while weights are small. But it writes the zeros
+    of idle experts, finds large gradients no cheap memory, and sums in the dtype of the rows.
+    """
+    return (
+        x_TD.is_cpu and x_TD.dtype == torch.float32 and max(in_EDH.nbytes, out_EFD.nbytes) < LARGE
+    )
+
+
 def _dispatch(
     x_TD: Tensor,
     experts_TK: Tensor,
@@ -150,9 +161,12 @@ def _dispatch(
     wanted = torch.is_grad_enabled() and any(
         isinstance(it, Tensor) and it.requires_grad for it in arguments
     )
+    own_backward = wanted and not (
+        method == "grouped" and _autograd_serves(flat_TD, in_EDH, out_EFD)
+    )
     with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
-        # With no backward to come, the Function's forward alone saves memory and time.
-        run: Any = function.apply if wanted else functools.partial(function.forward, None)
+        # With no backward of its own, the Function's forward alone saves memory and time.
+        run: Any = function.apply if own_backward else functools.partial(function.forward, None)
         y_TD: Tensor = run(*arguments)
     return y_TD.view(x_TD.shape)
 

@@ -257,16 +257,14 @@ def _weight_gradients(
     blocks: list[tuple[int, slice]] | None,
     weight_EDH: Tensor,
 ) -> Tensor:
-    num_experts = weight_EDH.shape[0]
-    mostly_idle = blocks is not None and 2 * len(blocks) < num_experts
-    if blocks is None or not (mostly_idle or _is_large(weight_EDH, *weight_EDH.shape)):
+    if blocks is None:
         product = torch.nn.functional.grouped_mm
         if weight_EDH.is_contiguous():
             return product(rows_RD.mT, grads_RH, offs=ends_E)
         return product(grads_RH.mT, rows_RD, offs=ends_E).mT
     # On a CPU grouped_mm is a loop too, but one that cannot be told where to write, and that
     # writes the zeros of idle experts.
-    gradients_EDH = _gradient_of(weight_EDH, idle=len(blocks) < num_experts)
+    gradients_EDH = _gradient_of(weight_EDH, idle=len(blocks) < len(weight_EDH))
     for e, block in blocks:
         torch.mm(rows_RD[block].T, grads_RH[block], out=gradients_EDH[e])
     return gradients_EDH

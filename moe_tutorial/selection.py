@@ -38,7 +38,28 @@ def top_k(scores_TE: Tensor, k: int) -> Tensor:
     """
     check_logits("scores_TE", scores_TE)
     check_k(k, scores_TE.shape[-1])
-    return torch.sort(scores_TE.detach(), dim=-1, descending=True, stable=True).indices[..., :k]
+    scores_TE = scores_TE.detach()
+    # torch.topk takes a fraction of a sort's time. But asking which rows have ties would make the
+    # host wait for a GPU and break a compiled graph, and does not pay for a few tokens.
+    worth_asking = k < scores_TE.shape[-1] and scores_TE.numel() >= 2**12
+    if worth_asking and scores_TE.is_cpu and not torch.compiler.is_compiling():
+        return _top_k_unless_tied(scores_TE, k)
+    return _first_of_sorted(scores_TE, k)
+
+
+def _first_of_sorted(scores_TE: Tensor, k: int) -> Tensor:
+    order_TE = torch.sort(scores_TE, dim=-1, descending=True, stable=True).indices
+    return order_TE[..., :k].contiguous()  # a view would keep the whole order in memory
+
+
+def _top_k_unless_tied(scores_TE: Tensor, k: int) -> Tensor:
+    # k + 1 scores that all differ leave only one choice and one order; other rows are sorted.
+    best_TX, experts_TX = torch.topk(scores_TE, k + 1)
+    experts_TK = experts_TX[..., :k].contiguous()
+    tied_T = (best_TX[..., 1:] == best_TX[..., :-1]).any(-1)
+    if tied_T.any():
+        experts_TK[tied_T] = _first_of_sorted(scores_TE[tied_T], k)
+    return experts_TK
 
 
 def softmax_over_chosen(

@@ -1,6 +1,7 @@
 """Dispatch against a loop over tokens in float64, forward and every gradient."""
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +16,13 @@ from moe_tutorial.experts import activate
 ACTIVATIONS = ["gelu", "swiglu"]
 # One row of a matrix product may be calculated by another kernel than many rows.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-2}
+
+OURS = "grouped with our backward"
+"""Small float32 weights leave the backward to autograd; this asks for ours all the same."""
+
+GROUPED = ["grouped", OURS] if hasattr(torch.nn.functional, "grouped_mm") else []
+METHODS = ["loop", *GROUPED]
+needs_grouped = pytest.mark.skipif(not GROUPED, reason="this torch has no grouped_mm")
 
 
 def one_token_at_a_time(
@@ -73,11 +81,18 @@ def problem(
 def outputs_and_gradients(
     experts_TK: Tensor, arguments: list[Tensor], grad_y_TD: Tensor, activation: Any, method: Any
 ) -> list[Tensor]:
+    y_TD = run(experts_TK, arguments, activation, method)
+    return [y_TD.detach(), *torch.autograd.grad(y_TD, arguments, grad_y_TD)]
+
+
+def run(experts_TK: Tensor, arguments: list[Tensor], activation: Any, method: Any) -> Tensor:
     x_TD, gates_TK, *weights = arguments
-    y_TD = dispatch(
+    if method == OURS:
+        with mock.patch("moe_tutorial.dispatch._autograd_serves", return_value=False):
+            return run(experts_TK, arguments, activation, "grouped")
+    return dispatch(
         x_TD, experts_TK, gates_TK, *weights[:2], activation, *weights[2:], method=method
     )
-    return [y_TD.detach(), *torch.autograd.grad(y_TD, arguments, grad_y_TD)]
 
 
 def expected(
@@ -99,7 +114,7 @@ def relative_error(found: Tensor, exact: Tensor) -> float:
 
 
 def methods(dtype: torch.dtype, bias: bool) -> list[str]:
-    return ["loop"] if bias or dtype == torch.float64 else ["loop", "grouped"]
+    return ["loop"] if bias or dtype == torch.float64 else METHODS
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
@@ -123,7 +138,7 @@ def test_outputs_and_every_gradient(
 
 
 @pytest.mark.parametrize("large", [False, True])
-@pytest.mark.parametrize("method", ["loop", "grouped"])
+@pytest.mark.parametrize("method", METHODS)
 def test_all_tokens_to_one_expert_and_none_to_the_others(
     method: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +195,7 @@ def test_permuting_experts_or_tokens_permutes_the_result(T: int, E: int, seed: i
     assert torch.allclose(shuffled, y_TD[token_T], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["loop", "grouped"])
+@pytest.mark.parametrize("method", METHODS)
 def test_two_runs_give_the_same_bits(method: str) -> None:
     experts_TK, arguments, grad_y_TD = problem(300, 8, 3, dtype=torch.float32, D=64, F=64)
     first = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", method)
@@ -202,7 +217,7 @@ def test_leading_dimensions_and_strides_do_not_matter() -> None:
 
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("method", ["loop", "grouped"])
+@pytest.mark.parametrize("method", METHODS)
 def test_weights_may_lie_in_memory_as_those_of_linear(
     method: str, activation: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,16 +236,17 @@ def test_weights_may_lie_in_memory_as_those_of_linear(
         assert gradient.is_contiguous()
 
 
-@pytest.mark.parametrize("method", ["loop", "grouped"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_graph_may_be_kept_for_another_backward(method: Any) -> None:
     experts, arguments, grad = problem(20, 4, 2, dtype=torch.float32)
-    y = dispatch(arguments[0], experts, *arguments[1:], "gelu", method=method)
+    y = run(experts, arguments, "gelu", method)
     first = torch.autograd.grad(y, arguments, grad, retain_graph=True)
     assert all(map(torch.equal, first, torch.autograd.grad(y, arguments, grad)))
     with pytest.raises(RuntimeError, match="second time"):
         torch.autograd.grad(y, arguments, grad)
 
 
+@needs_grouped
 def test_without_grouped_mm_the_loop_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     experts_TK, arguments, grad_y_TD = problem(4, 6, 2, dtype=torch.float32)
     x_TD, _, in_EDH, out_EFD = arguments
@@ -245,6 +261,7 @@ def test_without_grouped_mm_the_loop_serves(monkeypatch: pytest.MonkeyPatch) -> 
         outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", "grouped")
 
 
+@needs_grouped
 @pytest.mark.parametrize(
     ("T", "dtype", "width", "method"),
     [
@@ -258,6 +275,19 @@ def test_without_grouped_mm_the_loop_serves(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_rule(T: int, dtype: torch.dtype, width: int, method: str) -> None:
     experts_TK, (x_TD, _, in_EDH, out_EFD), _ = problem(T, 8, 2, dtype=dtype, D=width, F=16)
     assert chosen_method(x_TD, experts_TK, in_EDH, out_EFD, None) == method
+
+
+@needs_grouped
+@pytest.mark.parametrize(
+    ("dtype", "num_experts", "ours"),
+    [(torch.float32, 8, False), (torch.bfloat16, 8, True), (torch.float32, 2**14, True)],
+)
+def test_whose_backward(dtype: torch.dtype, num_experts: int, ours: bool) -> None:
+    experts_TK, arguments, _ = problem(3, num_experts, 2, dtype=dtype, F=32)
+    y_TD = run(experts_TK, arguments, "gelu", "grouped")
+    assert y_TD.grad_fn is not None
+    source = y_TD.grad_fn.next_functions[0][0]
+    assert (source is not None and source.name() == "GroupedBackward") == ours
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,23 @@ def test_top_k_is_a_sort_by_score_then_id(scores_TE: Tensor, data: st.DataObject
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [1, 8, 511, 512])
-def test_equal_scores_go_to_the_lower_id(k: int, dtype: torch.dtype, device: torch.device) -> None:
-    # 512 experts with four different scores: every choice of eight meets a tie.
-    scores_TE = torch.randint(4, (20, 512), generator=generator(0)).to(device, dtype)
-    same(top_k(scores_TE, k), [best_first(row, k) for row in scores_TE.tolist()])
+# Of 512 experts with four different scores each choice of eight meets a tie, with 40000 hardly one.
+@pytest.mark.parametrize("levels", [4, 600, 40000])
+def test_equal_scores_go_to_the_lower_id(
+    levels: int, k: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    scores_TE = torch.randint(levels, (20, 512), generator=generator(0)).to(device, dtype)
+    experts_TK = top_k(scores_TE, k)
+    same(experts_TK, [best_first(row, k) for row in scores_TE.tolist()])
+    same(top_k(scores_TE.view(4, 5, 512), k), experts_TK.view(4, 5, k))
+    assert experts_TK.untyped_storage().nbytes() == 8 * 20 * k
+
+
+@pytest.mark.parametrize("num_tokens", [6, 2000])
+def test_one_graph_when_compiled(num_tokens: int) -> None:
+    scores_TE = normal(num_tokens, 4)
+    compiled = torch.compile(top_k, fullgraph=True, backend="eager")
+    same(compiled(scores_TE, 2), top_k(scores_TE, 2))
 
 
 def test_ties_by_hand(device: torch.device) -> None:
