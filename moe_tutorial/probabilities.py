@@ -37,6 +37,9 @@ def softmax(logits_TE: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """
     check_logits("logits_TE", logits_TE)
     check_temperature(temperature, logits_TE)
+    if not isinstance(temperature, Tensor) and temperature == 1:
+        # What most routers ask for; torch shifts each row by itself, in the same pass.
+        return torch.softmax(logits_TE, dim=-1, dtype=compute_dtype(logits_TE))
     return torch.softmax(tempered(logits_TE, temperature), dim=-1)
 
 

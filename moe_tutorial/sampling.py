@@ -75,11 +75,11 @@ def gumbel_top_k(
     # l / tau + G and l + tau G order the experts alike; each form is used where it cannot overflow.
     if isinstance(temperature, Tensor):
         tau = temperature.to(logits_TE.dtype).clamp(min=tiny)
-        perturbed_TE = shifted_TE / tau.clamp(min=1) - noise_TE * tau.clamp(max=1)
+        perturbed_TE = shifted_TE.div_(tau.clamp(min=1)).sub_(noise_TE.mul_(tau.clamp(max=1)))
     elif temperature > 1:
-        perturbed_TE = shifted_TE / temperature - noise_TE
+        perturbed_TE = shifted_TE.div_(temperature).sub_(noise_TE)
     else:
-        perturbed_TE = shifted_TE - noise_TE * max(temperature, tiny)
+        perturbed_TE = shifted_TE.sub_(noise_TE.mul_(max(temperature, tiny)))
     return perturbed_TE.topk(k, dim=-1).indices
 
 
