@@ -126,6 +126,10 @@ def measure_size(
         # Torch's record of memory sees only what torch itself allocates.
         with mock.patch("moe_tutorial.dispatch_methods._zeros", Tensor.new_zeros):
             memory = {name: measure.peak_extra_bytes(run, device) for name, run in runs.items()}
+        resident = {
+            name: None if device.type == "cuda" else measure.peak_resident_bytes(run)
+            for name, run in runs.items()
+        }
         samples = measure.interleave(
             runs, (DENSE, SEGMENTED, OURS), seconds=seconds, rounds=rounds, device=device
         )
@@ -140,6 +144,7 @@ def measure_size(
                 "gflop_per_s": size.flops * (1 if mode == "forward" else 3) / middle / 1e9,
                 "rounds": len(times),
                 "peak_extra_mib": memory[name] / 2**20,
+                "peak_resident_mib": None if (it := resident[name]) is None else it / 2**20,
             }
     cell: dict[str, Any] = {
         "size": str(size),

@@ -4,6 +4,7 @@ Everything to be compared runs in one process and takes turns, in a new order ev
 a busy minute of the machine slows all of them alike and a ratio within one round stays fair.
 """
 
+import ctypes
 import gc
 import importlib.metadata
 import json
@@ -170,6 +171,33 @@ def peak_extra_bytes(run: Run, device: torch.device) -> int:
         held += change
         highest = max(highest, held)
     return highest
+
+
+def peak_resident_bytes(run: Run) -> int | None:
+    """The most memory that a call makes the system give to this process; None off Linux.
+
+    What is asked for and never touched does not count; what a matmul library or the C library
+    takes for itself does.
+    """
+    own = Path("/proc/self")
+    c_library = ctypes.CDLL(None) if (own / "clear_refs").exists() else None
+    if c_library is None or not hasattr(c_library, "malloc_trim"):
+        return None
+
+    def resident(field: str) -> int:
+        text = (own / "status").read_text(encoding="utf-8")
+        return 1024 * int(text.split(field)[1].split()[0])
+
+    peaks = []
+    for _ in range(3):
+        gc.collect()
+        c_library.malloc_trim(0)  # or memory that was used before would come for nothing
+        (own / "clear_refs").write_text("5", encoding="utf-8")  # forgets the peak so far
+        before = resident("VmRSS:")
+        run.call()
+        peaks.append(resident("VmHWM:") - before)
+        run.reset()
+    return statistics.median(peaks)
 
 
 def host_synchronisations(call: Callable[[], object]) -> list[str]:

@@ -30,6 +30,7 @@ def text(record: dict[str, Any], ours: str, limits: tuple[str, str]) -> str:
         _all(record, lambda it: f"{it['min_ms']:.3g}"),
         "Peak extra memory in MiB:",
         _all(record, lambda it: f"{it['peak_extra_mib']:.3g}"),
+        *_resident(record),
         "Ours beside the fastest and the leanest peer, and the rate of its matmuls:",
         _verdict(record, ours, limits),
     ]
@@ -45,6 +46,16 @@ def text(record: dict[str, Any], ours: str, limits: tuple[str, str]) -> str:
     ]
     parts += _skipped(record)
     return "\n\n".join(parts)
+
+
+def _resident(record: dict[str, Any]) -> list[str]:
+    found = [it for cell in record["cells"] for it in cell["implementations"].values()]
+    if any(it["forward"].get("peak_resident_mib") is None for it in found if "skipped" not in it):
+        return []
+    return [
+        "Peak memory that the system gave in MiB:",
+        _all(record, lambda it: f"{it['peak_resident_mib']:.3g}"),
+    ]
 
 
 def _heading(record: dict[str, Any]) -> str:

@@ -4,11 +4,13 @@ Both are forward and backward of one sum, :func:`~moe_tutorial.dispatch.dispatch
 their arguments and chooses between them.                                           Chapter 07.
 """
 
+import contextlib
 import math
+import mmap
+import sys
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -17,10 +19,7 @@ from moe_tutorial.experts import Activation, activate
 from moe_tutorial.validation import compute_dtype
 
 LARGE = 2**25
-"""Bytes from which on the C library always asks the system for fresh memory."""
-
-ALIGNMENT = 64
-"""Bytes, as torch aligns its own memory: a matmul library's last digits may depend on it."""
+"""Bytes from which on the C library asks the system unless it has so much at hand."""
 
 
 class _Assignments(NamedTuple):
@@ -54,19 +53,20 @@ def _is_large(like: Tensor, *shape: int) -> bool:
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
-    """Zeros of which only those that are written to take time.
+    """Zeros of which only those that are written to take time and memory.
 
     Memory fresh from the system is zero, and each page of 4 KB costs a stop at its first use,
     which for a gradient of all experts takes as long as a good part of the products that fill it.
-    NumPy leaves the zeros to the system, and asks Linux for pages of 2 MB, which need far fewer
-    stops; torch writes every zero, and asks only if THP_MEM_ALLOC_ENABLE is set.
+    So ask Linux itself, and for pages of 2 MB, which need far fewer stops: the C library may give
+    memory that was used before, whose zeros must be written.
     """
-    if not like.is_cpu:
-        return like.new_zeros(shape)
     size = math.prod(shape) * like.element_size()
-    memory = numpy.zeros(size + ALIGNMENT, numpy.uint8)
-    begin = -memory.ctypes.data % ALIGNMENT
-    return torch.from_numpy(memory[begin : begin + size]).view(like.dtype).view(shape)
+    if not (like.is_cpu and size and sys.platform == "linux"):
+        return like.new_zeros(shape)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without such pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -135,6 +135,7 @@ class Loop(torch.autograd.Function):
             if ctx:
                 hidden.append(h_RH)
                 outputs.append(o_RD)
+            del u_RD, h_RH, o_RD  # the next expert's rows take their place
         if ctx:
             ctx.save_for_backward(x_TD, gates_R1, in_EDH, out_EFD, *rows, *hidden, *outputs)
             ctx.activation, ctx.blocks, ctx.has_bias = activation, blocks, in_bias_EH is not None

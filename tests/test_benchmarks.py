@@ -4,6 +4,7 @@ Nothing here asserts a time: on a shared machine that would test the machine.
 """
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def test_every_implementation_agrees_and_is_timed(
                 assert 1 <= found[mode]["rounds"] <= 2
                 assert 0 < found[mode]["min_ms"] <= found[mode]["median_ms"]
                 assert found[mode]["peak_extra_mib"] > 0
+                assert "peak_resident_mib" in found[mode]
     printed = capsys.readouterr().out
     for name in layer.IMPLEMENTATIONS:
         assert name in printed
@@ -123,6 +125,17 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
     assert measure.peak_extra_bytes(run, torch.device("cpu")) == 8000
     run = measure.Run(lambda: x.exp().exp_())
     assert measure.peak_extra_bytes(run, torch.device("cpu")) == 4000
+
+
+def test_resident_memory_is_what_is_touched() -> None:
+    touched = measure.peak_resident_bytes(measure.Run(lambda: torch.ones(2**24)))
+    untouched = measure.peak_resident_bytes(measure.Run(lambda: torch.empty(2**24)))
+    if platform.system() == "Linux":
+        assert touched is not None
+        assert untouched is not None
+        assert untouched < 2**23 < 2**25 < touched < 2**27  # the system counts in lumps
+    else:
+        assert touched is untouched is None
 
 
 def test_slow_runs_sit_rounds_out_but_not_the_first() -> None:
