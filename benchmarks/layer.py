@@ -124,7 +124,9 @@ def measure_size(
     for mode in ("forward", "forward_backward"):
         runs = {name: _run(layer, mode) for name, layer in layers.items()}
         # Torch's record of memory sees only what torch itself allocates.
-        with mock.patch("moe_tutorial.dispatch_methods._zeros", Tensor.new_zeros):
+        with mock.patch.multiple(
+            "moe_tutorial.dispatch_methods", _zeros=Tensor.new_zeros, _empty=Tensor.new_empty
+        ):
             memory = {name: measure.peak_extra_bytes(run, device) for name, run in runs.items()}
         resident = {
             name: None if device.type == "cuda" else measure.peak_resident_bytes(run)

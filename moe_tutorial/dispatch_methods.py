@@ -11,6 +11,7 @@ import sys
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -20,6 +21,9 @@ from moe_tutorial.validation import compute_dtype
 
 LARGE = 2**25
 """Bytes from which on the C library asks the system unless it has so much at hand."""
+
+ALIGNMENT = 64
+"""Bytes, as torch aligns its own memory: a matmul library's last digits may depend on it."""
 
 
 class _Assignments(NamedTuple):
@@ -48,17 +52,16 @@ def _blocks(ends_E: Tensor) -> list[tuple[int, slice]]:
     return [(e, slice(begin, end)) for e, (begin, end) in bounds if begin < end]
 
 
-def _is_large(like: Tensor, *shape: int) -> bool:
-    return like.is_cpu and math.prod(shape) * like.element_size() >= LARGE
+# Memory fresh from the system costs a stop at the first use of each page of 4 KB, which for a
+# gradient of all experts takes as long as a good part of the products that fill it. Linux gives
+# pages of 2 MB to those that ask, with far fewer stops. Torch does not ask by itself.
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
     """Zeros of which only those that are written to take time and memory.
 
-    Memory fresh from the system is zero, and each page of 4 KB costs a stop at its first use,
-    which for a gradient of all experts takes as long as a good part of the products that fill it.
-    So ask Linux itself, and for pages of 2 MB, which need far fewer stops: the C library may give
-    memory that was used before, whose zeros must be written.
+    They come from the system, not from the C library, which may have memory at hand that was used
+    before, whose zeros must be written.
     """
     size = math.prod(shape) * like.element_size()
     if not (like.is_cpu and size and sys.platform == "linux"):
@@ -70,18 +73,34 @@ def _zeros(like: Tensor, *shape: int) -> Tensor:
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
-    return _zeros(like, *shape) if _is_large(like, *shape) else like.new_empty(shape)
+    """Memory that was used before, if the C library has so much at hand, or else fresh pages.
+
+    NumPy asks for large ones.
+    """
+    size = math.prod(shape) * like.element_size()
+    if not like.is_cpu or size < LARGE:
+        return like.new_empty(shape)
+    memory = numpy.empty(size + ALIGNMENT, numpy.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    return torch.from_numpy(memory[begin : begin + size]).view(like.dtype).view(shape)
 
 
-def _gradient_of(weight_EDH: Tensor, *, idle: bool) -> Tensor:
-    """Memory for a gradient, zero if some experts are idle.
+def _gradient_of(weight_EDH: Tensor, blocks: list[tuple[int, slice]]) -> Tensor:
+    """Memory for a gradient, zero where experts are idle.
 
     It lies as its weight does, since autograd would copy another one.
     """
-    make = _zeros if idle else _empty
+    idle = set(range(len(weight_EDH))).difference(e for e, _ in blocks)
+    # A few zeros are written sooner than fresh memory is got for all experts.
+    make = _empty if 4 * len(idle) <= len(weight_EDH) else _zeros
     if weight_EDH.is_contiguous():
-        return make(weight_EDH, *weight_EDH.shape)
-    return make(weight_EDH, *weight_EDH.mT.shape).mT
+        gradient_EDH = make(weight_EDH, *weight_EDH.shape)
+    else:
+        gradient_EDH = make(weight_EDH, *weight_EDH.mT.shape).mT
+    if make is _empty:
+        for e in idle:
+            gradient_EDH[e].zero_()
+    return gradient_EDH
 
 
 def _activate_backward(hidden_RH: Tensor, grad_RF: Tensor, activation: Activation) -> Tensor:
@@ -153,9 +172,8 @@ class Loop(torch.autograd.Function):
         del rest
         grad_x_TD = torch.zeros_like(x_TD, dtype=gates_R1.dtype)
         grad_gates_R = torch.empty_like(gates_R1[:, 0])
-        idle = len(ctx.blocks) < in_EDH.shape[0]
-        grad_in_EDH = _gradient_of(in_EDH, idle=idle)
-        grad_out_EFD = _gradient_of(out_EFD, idle=idle)
+        grad_in_EDH = _gradient_of(in_EDH, ctx.blocks)
+        grad_out_EFD = _gradient_of(out_EFD, ctx.blocks)
         grad_in_bias_EH = x_TD.new_zeros(in_EDH.shape[::2]) if ctx.has_bias else None
         grad_out_bias_ED = x_TD.new_zeros(out_EFD.shape[::2]) if ctx.has_bias else None
         for e, block in ctx.blocks:
@@ -265,7 +283,7 @@ def _weight_gradients(
         return product(grads_RH.mT, rows_RD, offs=ends_E).mT
     # On a CPU grouped_mm is a loop too, but one that cannot be told where to write, and that
     # writes the zeros of idle experts.
-    gradients_EDH = _gradient_of(weight_EDH, idle=len(blocks) < len(weight_EDH))
+    gradients_EDH = _gradient_of(weight_EDH, blocks)
     for e, block in blocks:
         torch.mm(rows_RD[block].T, grads_RH[block], out=gradients_EDH[e])
     return gradients_EDH

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from moe_tutorial.dispatch import chosen_method, dispatch
-from moe_tutorial.dispatch_methods import _zeros
+from moe_tutorial.dispatch_methods import _empty, _gradient_of, _zeros
 from moe_tutorial.experts import activate
 
 ACTIVATIONS = ["gelu", "swiglu"]
@@ -161,6 +161,38 @@ def test_zeros_are_those_of_torch(shape: tuple[int, ...], dtype: torch.dtype) ->
     assert torch.equal(zeros, torch.zeros(shape, dtype=dtype))
     assert zeros.dtype == dtype
     assert zeros.data_ptr() % 64 == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("large", [False, True])
+def test_memory_is_as_asked_for(
+    large: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr("moe_tutorial.dispatch_methods.LARGE", 1)
+    memory = _empty(torch.empty(1, dtype=dtype), 3, 5, 7)
+    assert memory.shape == (3, 5, 7)
+    assert memory.dtype == dtype
+    assert memory.is_contiguous()
+    assert memory.data_ptr() % 64 == 0
+    assert torch.equal(memory.fill_(2), torch.full((3, 5, 7), 2, dtype=dtype))
+
+
+@given(st.sets(st.integers(0, 8)), st.booleans())
+def test_gradients_of_idle_experts_are_zero_in_used_memory(
+    busy: set[int], like_linear: bool
+) -> None:
+    weight_EDH = torch.empty(9, 4, 6).mT if like_linear else torch.empty(9, 6, 4)
+
+    def used(like: Tensor, *shape: int) -> Tensor:
+        return like.new_full(shape, torch.nan)
+
+    with mock.patch("moe_tutorial.dispatch_methods._empty", used):
+        gradient_EDH = _gradient_of(weight_EDH, [(e, slice(0, 1)) for e in sorted(busy)])
+    assert gradient_EDH.shape == weight_EDH.shape
+    assert gradient_EDH.stride() == weight_EDH.stride()
+    for e in set(range(9)) - busy:
+        assert gradient_EDH[e].count_nonzero() == 0
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
