@@ -75,7 +75,7 @@ def _zeros(like: Tensor, *shape: int) -> Tensor:
 def _empty(like: Tensor, *shape: int) -> Tensor:
     """Memory that was used before, if the C library has so much at hand, or else fresh pages.
 
-    NumPy asks for large ones.
+    NumPy asks for those of 2 MB.
     """
     size = math.prod(shape) * like.element_size()
     if not like.is_cpu or size < LARGE:
@@ -92,12 +92,13 @@ def _gradient_of(weight_EDH: Tensor, blocks: list[tuple[int, slice]]) -> Tensor:
     """
     idle = set(range(len(weight_EDH))).difference(e for e, _ in blocks)
     # A few zeros are written sooner than fresh memory is got for all experts.
-    make = _empty if 4 * len(idle) <= len(weight_EDH) else _zeros
+    few_idle = 4 * len(idle) <= len(weight_EDH)
+    make = _empty if few_idle else _zeros
     if weight_EDH.is_contiguous():
         gradient_EDH = make(weight_EDH, *weight_EDH.shape)
     else:
         gradient_EDH = make(weight_EDH, *weight_EDH.mT.shape).mT
-    if make is _empty:
+    if few_idle:
         for e in idle:
             gradient_EDH[e].zero_()
     return gradient_EDH
