@@ -188,9 +188,9 @@ def peak_resident_bytes(run: Run) -> int | None:
         text = (own / "status").read_text(encoding="utf-8")
         return 1024 * int(text.split(field)[1].split()[0])
 
+    gc.collect()  # what is given back later would hide part of the peak
     peaks = []
     for _ in range(3):
-        gc.collect()
         c_library.malloc_trim(0)  # or memory that was used before would come for nothing
         (own / "clear_refs").write_text("5", encoding="utf-8")  # forgets the peak so far
         before = resident("VmRSS:")

@@ -71,6 +71,8 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # Build with the setuptools that is there (pip reads this "0" as "no isolation").
     monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")
     monkeypatch.delenv("MPLBACKEND", raising=False)
+    # Two notebooks run at a time; more threads would only wait for one another.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path
 
 
