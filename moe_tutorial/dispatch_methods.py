@@ -104,15 +104,24 @@ def _gradient_of(weight_EDH: Tensor, blocks: list[tuple[int, slice]]) -> Tensor:
     return gradient_EDH
 
 
-def _activate_backward(hidden_RH: Tensor, grad_RF: Tensor, activation: Activation) -> Tensor:
+def _activate_backward(
+    hidden_RH: Tensor, grad_RF: Tensor, activation: Activation
+) -> tuple[Tensor, Tensor]:
+    """What ``activate`` returned, and the gradient of what it was given.
+
+    Both need the same intermediate results, which are made once and written over, as ``grad_RF``
+    is: beside the products, passes over memory are what counts here.
+    """
     if activation == "gelu":
-        return torch.ops.aten.gelu_backward(grad_RF, hidden_RH)  # type: ignore[no-any-return]
+        grad_RH = torch.ops.aten.gelu_backward(grad_RF, hidden_RH)
+        return activate(hidden_RH, activation), grad_RH
     gate_RF, up_RF = hidden_RH.chunk(2, dim=-1)
+    silu_RF = torch.nn.functional.silu(gate_RF)
     grad_RH = torch.empty_like(hidden_RH)
     grad_gate_RF, grad_up_RF = grad_RH.chunk(2, dim=-1)
-    torch.mul(grad_RF, torch.nn.functional.silu(gate_RF), out=grad_up_RF)
-    grad_gate_RF.copy_(torch.ops.aten.silu_backward(grad_RF * up_RF, gate_RF))
-    return grad_RH
+    torch.mul(grad_RF, silu_RF, out=grad_up_RF)
+    torch.ops.aten.silu_backward(grad_RF.mul_(up_RF), gate_RF, grad_input=grad_gate_RF)
+    return silu_RF.mul_(up_RF), grad_RH
 
 
 class Loop(torch.autograd.Function):
@@ -182,8 +191,10 @@ class Loop(torch.autograd.Function):
             dy_RD = grad_y_TD.index_select(0, token_R)
             grad_gates_R[block] = _row_dots(outputs.pop(0), dy_RD)
             dy_RD.mul_(gates_R1[block])
-            torch.mm(activate(h_RH, ctx.activation).T, dy_RD, out=grad_out_EFD[e])
-            dh_RH = _activate_backward(h_RH, dy_RD @ out_EFD[e].T, ctx.activation)
+            activated_RF, dh_RH = _activate_backward(h_RH, dy_RD @ out_EFD[e].T, ctx.activation)
+            del h_RH
+            torch.mm(activated_RF.T, dy_RD, out=grad_out_EFD[e])
+            del activated_RF
             torch.mm(x_TD.index_select(0, token_R).T, dh_RH, out=grad_in_EDH[e])
             if grad_in_bias_EH is not None and grad_out_bias_ED is not None:
                 grad_in_bias_EH[e], grad_out_bias_ED[e] = dh_RH.sum(0), dy_RD.sum(0)
@@ -225,9 +236,7 @@ class Grouped(torch.autograd.Function):
             del hidden_RH
         outputs_RD = product(activated_RF, out_EFD, offs=rows.ends_E)
         if ctx:
-            ctx.save_for_backward(
-                x_TD, gates_TK, in_EDH, out_EFD, hidden_RH, activated_RF, outputs_RD, *rows
-            )
+            ctx.save_for_backward(x_TD, gates_TK, in_EDH, out_EFD, hidden_RH, outputs_RD, *rows)
             ctx.activation = activation
         return _sum_of_rows(outputs_RD, rows.slot_TK, gates_TK)
 
@@ -235,9 +244,7 @@ class Grouped(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y_TD: Tensor) -> tuple[Tensor | None, ...]:
         """One gradient for each argument of ``forward``, None where there is none."""
-        x_TD, gates_TK, in_EDH, out_EFD, hidden_RH, activated_RF, outputs_RD, *rest = (
-            ctx.saved_tensors
-        )
+        x_TD, gates_TK, in_EDH, out_EFD, hidden_RH, outputs_RD, *rest = ctx.saved_tensors
         ctx.maybe_clear_saved_tensors()  # as above
         rows = _Assignments(*rest)
         blocks = _blocks(rows.ends_E) if x_TD.is_cpu else None
@@ -246,12 +253,12 @@ class Grouped(torch.autograd.Function):
         grad_gates_R = _row_dots(outputs_RD, dy_RD)
         del outputs_RD
         dy_RD.mul_(gates_TK.flatten()[rows.order_R, None])
-        grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E, blocks, out_EFD)
-        del activated_RF
-        dh_RH = _activate_backward(
+        activated_RF, dh_RH = _activate_backward(
             hidden_RH, product(dy_RD, out_EFD.mT, offs=rows.ends_E), ctx.activation
         )
         del hidden_RH
+        grad_out_EFD = _weight_gradients(activated_RF, dy_RD, rows.ends_E, blocks, out_EFD)
+        del activated_RF
         tokens_RD = torch.index_select(x_TD, 0, rows.token_R, out=dy_RD)
         grad_in_EDH = _weight_gradients(tokens_RD, dh_RH, rows.ends_E, blocks, in_EDH)
         del dy_RD, tokens_RD

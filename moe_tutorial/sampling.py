@@ -147,13 +147,18 @@ def plackett_luce_log_probability(
     check_logits("logits_TE", logits_TE)
     check_experts(experts_TK, "logits_TE", logits_TE)
     check_temperature(temperature, logits_TE)
-    left_TE = tempered(logits_TE, temperature)
-    total_T = left_TE.new_zeros(left_TE.shape[:-1])
+    total_T = logits_TE.new_zeros(logits_TE.shape[:-1], dtype=compute_dtype(logits_TE))
+    drawn_TE = torch.zeros_like(logits_TE, dtype=torch.bool)
     for i in range(experts_TK.shape[-1]):
         expert_T1 = experts_TK[..., i : i + 1]
+        best_T1 = logits_TE.detach().masked_fill(drawn_TE, -math.inf).amax(-1, keepdim=True)
+        # Gaps to the best of those left, not to one that is gone: over a tiny temperature, the
+        # latter would all be infinite.
+        gaps_TE = tempered(torch.where(drawn_TE, best_T1, logits_TE), temperature)
         # Written as a log-softmax of what is left, no 1 - sum of probabilities can cancel.
-        total_T = total_T + left_TE.log_softmax(-1).gather(-1, expert_T1).squeeze(-1)
-        left_TE = left_TE.scatter(-1, expert_T1, -math.inf)
+        left_TE = gaps_TE.masked_fill(drawn_TE, -math.inf).log_softmax(-1)
+        total_T = total_T + left_TE.gather(-1, expert_T1).squeeze(-1)
+        drawn_TE = drawn_TE.scatter(-1, expert_T1, True)
     return total_T
 
 
@@ -193,17 +198,19 @@ def inclusion_probabilities_by_enumeration(
     draws_NK = torch.tensor(
         list(itertools.permutations(range(num_experts), k)), device=logits_TE.device
     )
-    tempered_TE = tempered(logits_TE, temperature)
+    logits_TE = logits_TE.to(compute_dtype(logits_TE))
+    tau = torch.as_tensor(temperature, dtype=torch.float64, device=logits_TE.device)
+    tau_T = tau.expand(*logits_TE.shape[:-1], 1).flatten()
     inclusion = []
-    for logits_E in tempered_TE.reshape(-1, num_experts):
+    for logits_E, its_tau in zip(logits_TE.reshape(-1, num_experts), tau_T, strict=True):
         rows_NE = logits_E.expand(len(draws_NK), num_experts)
-        probability_N = plackett_luce_log_probability(rows_NE, draws_NK).exp()
+        probability_N = plackett_luce_log_probability(rows_NE, draws_NK, its_tau).exp()
         inclusion.append(
             logits_E.new_zeros(num_experts).index_add(
                 0, draws_NK.flatten(), probability_N.repeat_interleave(k)
             )
         )
-    return torch.stack(inclusion).reshape(logits_TE.shape) if inclusion else tempered_TE
+    return torch.stack(inclusion).reshape(logits_TE.shape) if inclusion else logits_TE
 
 
 def inclusion_probabilities(logits_TE: Tensor, k: int, temperature: float | Tensor = 1.0) -> Tensor:

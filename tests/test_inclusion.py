@@ -101,9 +101,13 @@ def test_inclusion_at_the_limits_of_the_temperature(
     same(inclusion(logits_TE, 3, temperature), expected, atol=1e-13)
 
 
-def test_a_temperature_at_which_the_quotients_overflow() -> None:
-    logits_TE = torch.tensor([[3.0, 1.0, -200.0, -200.0]], dtype=torch.float64)
-    same(inclusion_probabilities(logits_TE, 3, 5e-324), [[1.0, 1.0, 0.5, 0.5]], atol=1e-13)
+@both
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_temperature_at_which_the_quotients_overflow(
+    inclusion: Inclusion, dtype: torch.dtype
+) -> None:
+    logits_TE = torch.tensor([[3.0, 1.0, -200.0, -200.0]], dtype=dtype)
+    same(inclusion(logits_TE, 3, 5e-324).double(), [[1.0, 1.0, 0.5, 0.5]], atol=1e-13)
 
 
 @both

@@ -172,6 +172,16 @@ def test_log_probability_stays_finite_where_the_probability_is_zero() -> None:
     same(plackett_luce_log_probability(logits_TE, torch.tensor([[2, 1]]), 0.5), [-6e4])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_probability_at_a_temperature_at_which_the_quotients_overflow(
+    dtype: torch.dtype,
+) -> None:
+    logits_TE = torch.tensor([[3.0, 1.0, -200.0, -200.0]], dtype=dtype).expand(3, 4)
+    experts_TK = torch.tensor([[0, 1, 2], [0, 1, 3], [1, 0, 2]])
+    log_probability_T = plackett_luce_log_probability(logits_TE, experts_TK, 5e-324)
+    same(log_probability_T.double().exp(), [0.5, 0.5, 0.0], atol=1e-7)
+
+
 def test_drawing_an_expert_twice_is_impossible() -> None:
     repeated = torch.tensor([[1, 1], [0, 2], [2, 2]])
     log_probability_T = plackett_luce_log_probability(normal(3, 3), repeated)
