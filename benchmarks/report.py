@@ -49,15 +49,12 @@ def text(record: dict[str, Any], ours: str, limits: tuple[str, str]) -> str:
 
 
 def _resident(record: dict[str, Any]) -> list[str]:
-    def mib(it: dict[str, Any]) -> float | None:
-        return it.get("peak_resident_mib")
-
     found = [it for cell in record["cells"] for it in cell["implementations"].values()]
-    if all("skipped" in it or mib(it["forward"]) is None for it in found):
+    if all("skipped" in it or it["forward"]["peak_resident_mib"] is None for it in found):
         return []
     return [
         "Peak memory that the system gave in MiB:",
-        _all(record, lambda it: "-" if (peak := mib(it)) is None else f"{peak:.3g}"),
+        _all(record, lambda it: f"{it['peak_resident_mib']:.3g}"),
     ]
 
 
