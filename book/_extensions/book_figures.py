@@ -38,6 +38,7 @@ DARK = dict(zip(EXPERT_COLOURS, EXPERT_COLOURS_DARK, strict=True)) | {
 }
 SHADES = "filter: invert(0.92) hue-rotate(180deg)"
 FILL = re.compile(r"fill: (#[0-9a-f]{6})")
+RECTANGLE = ("x", "y", "width", "height")
 NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
 IMAGE = re.compile(r'<img [^>]*src="(?P<address>[^"]*_images/[^"]*)\.svg"[^>]*>')
 # The theme's button wins over the system, and paper is light whatever the theme.
@@ -71,6 +72,10 @@ def shapes(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str
         for path in root.iter("{http://www.w3.org/2000/svg}path")
         if path.get("id")
     }
+    clips = {
+        f"url(#{clip.get('id')})": [float(clip[0].get(name, 0)) for name in RECTANGLE]
+        for clip in root.iter("{http://www.w3.org/2000/svg}clipPath")
+    }
     for element in root.iter():
         fill = FILL.search(element.get("style", ""))
         if not fill:
@@ -80,7 +85,13 @@ def shapes(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str
             numbers = [float(n) for n in NUMBERS.findall(element.get("d", ""))]
             if numbers:
                 xs, ys = numbers[::2], numbers[1::2]
-                yield element, fill[1], (min(xs), min(ys), max(xs), max(ys))
+                left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+                if clip := clips.get(element.get("clip-path", "")):
+                    # On a logarithmic axis a bar begins far outside of what is seen.
+                    x, y, width, height = clip
+                    left, top = max(left, x), max(top, y)
+                    right, bottom = min(right, x + width), min(bottom, y + height)
+                yield element, fill[1], (left, top, right, bottom)
         elif kind == "use":
             x, y = float(element.get("x", 0)), float(element.get("y", 0))
             radius = symbols.get(element.get("{http://www.w3.org/1999/xlink}href", ""), 0)
