@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from moe_tutorial.dispatch_methods import LARGE, Grouped, Loop
+from moe_tutorial.dispatch_methods import FEW_ROWS, LARGE, Grouped, Loop
 from moe_tutorial.experts import Activation, first_width
 from moe_tutorial.validation import (
     check_choice,
@@ -95,7 +95,7 @@ def chosen_method(
     if x_TD.device.type == "cuda":
         has_kernel = torch.cuda.get_device_capability(x_TD.device)[0] in (9, 10)
         return "grouped" if has_kernel and x_TD.dtype == torch.bfloat16 else "loop"
-    return "grouped" if experts_TK.numel() < 128 * in_EDH.shape[0] else "loop"
+    return "grouped" if experts_TK.numel() < FEW_ROWS * in_EDH.shape[0] else "loop"
 
 
 def _can_group(x_TD: Tensor, in_EDH: Tensor, out_EFD: Tensor, bias: Tensor | None) -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import math
 import mmap
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ from moe_tutorial.validation import compute_dtype
 
 LARGE = 2**25
 """Bytes from which on the C library asks the system unless it has so much at hand."""
+
+FEW_ROWS = 128
+"""Rows an expert below which getting memory and calling a product take a good part of the time."""
 
 ALIGNMENT = 64
 """Bytes, as torch aligns its own memory: a matmul library's last digits may depend on it."""
@@ -53,8 +57,10 @@ def _blocks(ends_E: Tensor) -> list[tuple[int, slice]]:
 
 
 # Memory fresh from the system costs a stop at the first use of each page of 4 KB, which for a
-# gradient of all experts takes as long as a good part of the products that fill it. Linux gives
-# pages of 2 MB to those that ask, with far fewer stops. Torch does not ask by itself.
+# gradient of all experts takes as long as a good part of the products that fill it, if there are
+# few rows. Linux gives pages of 2 MB to those that ask, with far fewer stops. Torch does not ask by
+# itself. With many rows, products hide the stops, and a step takes so long that a virtual machine
+# may have given such pages back to its host in between: having them again takes longest of all.
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
@@ -90,10 +96,15 @@ def _gradient_of(weight_EDH: Tensor, blocks: list[tuple[int, slice]]) -> Tensor:
 
     It lies as its weight does, since autograd would copy another one.
     """
-    idle = set(range(len(weight_EDH))).difference(e for e, _ in blocks)
+    num_experts = len(weight_EDH)
+    idle = set(range(num_experts)).difference(e for e, _ in blocks)
     # A few zeros are written sooner than fresh memory is got for all experts.
-    few_idle = 4 * len(idle) <= len(weight_EDH)
-    make = _empty if few_idle else _zeros
+    few_idle = 4 * len(idle) <= num_experts
+    make: Callable[..., Tensor] = Tensor.new_empty
+    if not few_idle:
+        make = _zeros
+    elif blocks[-1][1].stop < FEW_ROWS * num_experts:
+        make = _empty
     if weight_EDH.is_contiguous():
         gradient_EDH = make(weight_EDH, *weight_EDH.shape)
     else:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from moe_tutorial.dispatch import chosen_method, dispatch
-from moe_tutorial.dispatch_methods import _empty, _gradient_of, _zeros
+from moe_tutorial.dispatch_methods import FEW_ROWS, _empty, _gradient_of, _zeros
 from moe_tutorial.experts import activate
 
 ACTIVATIONS = ["gelu", "swiglu"]
@@ -178,20 +178,24 @@ def test_memory_is_as_asked_for(
     assert torch.equal(memory.fill_(2), torch.full((3, 5, 7), 2, dtype=dtype))
 
 
-@given(st.sets(st.integers(0, 8)), st.booleans())
+@pytest.mark.parametrize("rows", [9, 9 * FEW_ROWS])
+@pytest.mark.parametrize("like_linear", [False, True])
+@given(st.permutations(range(9)), st.integers(0, 9))
 def test_gradients_of_idle_experts_are_zero_in_used_memory(
-    busy: set[int], like_linear: bool
+    like_linear: bool, rows: int, ids: list[int], num_idle: int
 ) -> None:
+    idle, busy = ids[:num_idle], ids[num_idle:]
     weight_EDH = torch.empty(9, 4, 6).mT if like_linear else torch.empty(9, 6, 4)
 
     def used(like: Tensor, *shape: int) -> Tensor:
         return like.new_full(shape, torch.nan)
 
-    with mock.patch("moe_tutorial.dispatch_methods._empty", used):
-        gradient_EDH = _gradient_of(weight_EDH, [(e, slice(0, 1)) for e in sorted(busy)])
+    name = "moe_tutorial.dispatch_methods._empty"
+    with mock.patch(name, used), mock.patch.object(Tensor, "new_empty", used):
+        gradient_EDH = _gradient_of(weight_EDH, [(e, slice(0, rows)) for e in sorted(busy)])
     assert gradient_EDH.shape == weight_EDH.shape
     assert gradient_EDH.stride() == weight_EDH.stride()
-    for e in set(range(9)) - busy:
+    for e in idle:
         assert gradient_EDH[e].count_nonzero() == 0
 
 
