@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import random
+import re
 import statistics
 import tempfile
 import time
@@ -239,6 +240,10 @@ def environment(device: torch.device, packages: Collection[str] = ()) -> dict[st
         "instructions": torch.backends.cpu.get_cpu_capability(),
         # With 1, torch asks Linux for huge pages, which makes large fresh tensors much cheaper.
         "THP_MEM_ALLOC_ENABLE": os.environ.get("THP_MEM_ALLOC_ENABLE", "0"),
+        # tcmalloc, say, which keeps memory that the C library would give back to the system.
+        "preloaded": [
+            Path(it).name for it in re.findall("[^: ]+", os.environ.get("LD_PRELOAD", ""))
+        ],
     }
     if device.type == "cuda":
         hardware["gpu"] = torch.cuda.get_device_name(device)
