@@ -190,9 +190,11 @@ def test_gradients_of_idle_experts_are_zero_in_used_memory(
     def used(like: Tensor, *shape: int) -> Tensor:
         return like.new_full(shape, torch.nan)
 
+    large_pages = mock.Mock(side_effect=used)
     name = "moe_tutorial.dispatch_methods._empty"
-    with mock.patch(name, used), mock.patch.object(Tensor, "new_empty", used):
+    with mock.patch(name, large_pages), mock.patch.object(Tensor, "new_empty", used):
         gradient_EDH = _gradient_of(weight_EDH, [(e, slice(0, rows)) for e in sorted(busy)])
+    assert large_pages.called == (num_idle <= 2 and rows < 9 * FEW_ROWS)
     assert gradient_EDH.shape == weight_EDH.shape
     assert gradient_EDH.stride() == weight_EDH.stride()
     for e in idle:
