@@ -60,8 +60,8 @@ def _resident(record: dict[str, Any]) -> list[str]:
 
 def _heading(record: dict[str, Any]) -> str:
     hardware, settings = record["hardware"], record["settings"]
-    where = hardware.get("gpu") or f"{hardware['processor']}, {hardware['threads']} threads"
-    where = ", ".join([where, *hardware["preloaded"]])
+    machine = hardware.get("gpu") or f"{hardware['processor']}, {hardware['threads']} threads"
+    where = ", ".join([machine, *hardware["preloaded"]])
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return (
         f"{where}; {settings['dtype']}; {versions}.\n"

@@ -100,11 +100,13 @@ def _gradient_of(weight_EDH: Tensor, blocks: list[tuple[int, slice]]) -> Tensor:
     idle = set(range(num_experts)).difference(e for e, _ in blocks)
     # A few zeros are written sooner than fresh memory is got for all experts.
     few_idle = 4 * len(idle) <= num_experts
-    make: Callable[..., Tensor] = Tensor.new_empty
+    make: Callable[..., Tensor]
     if not few_idle:
         make = _zeros
     elif blocks[-1][1].stop < FEW_ROWS * num_experts:
         make = _empty
+    else:
+        make = Tensor.new_empty
     if weight_EDH.is_contiguous():
         gradient_EDH = make(weight_EDH, *weight_EDH.shape)
     else:

@@ -6,16 +6,18 @@ Nothing here asserts a time: on a shared machine that would test the machine.
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import layer, measure, routing
+from benchmarks import layer, measure, report, routing
 from benchmarks.peers import MaskLoop, Ours
 from benchmarks.problem import Problem, Size
 from moe_tutorial.results import stored
 
+BENCHMARKS = Path(layer.__file__).parent
 OPTIONS = ["--device", "cpu", "--seconds", "0", "--rounds", "2"]
 TINY = ["--size", "24,16,32,4,2,swiglu", "--size", "9,16,32,4,3,gelu"]
 
@@ -108,6 +110,39 @@ def test_stored_results_are_those_of_every_size_and_of_everybody() -> None:
             )
     sizes = [(cell["tokens"], cell["experts"], cell["k"]) for cell in stored("routing")["cells"]]
     assert sizes == routing.SIZES
+
+
+def test_the_readme_says_what_the_stored_results_say() -> None:
+    others = ["HF eager", "HF grouped_mm", "HF batched_mm", "mask loop", "st-moe-pytorch"]
+    readme = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    under_tcmalloc = json.loads((BENCHMARKS / "layer_tcmalloc.json").read_text(encoding="utf-8"))
+
+    def said(record: dict[str, Any], tokens: range, mode: str, *without: str) -> str:
+        ratios = [
+            max(it[name][mode]["ours_to_this"] for name in others if mode in it[name])
+            for cell in record["cells"]
+            if int(cell["size"].split(",")[0]) in tokens and cell["size"] not in without
+            for it in [cell["implementations"]]
+        ]
+        return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+    default = stored("layer")
+    for tokens, mode, without in [
+        (range(4096, 65537), "forward", []),
+        (range(4096, 65537), "forward_backward", []),
+        (range(256, 257), "forward", []),
+        (range(256, 257), "forward_backward", ["256,512,1792,8,2 S"]),
+        (range(65), "forward", []),
+        (range(64, 65), "forward_backward", []),
+        (range(8, 9), "forward_backward", []),
+    ]:
+        assert said(default, tokens, mode, *without) in readme
+    few_busy = "8,512,256,64,8 S"
+    assert said(under_tcmalloc, range(2, 257), "forward", few_busy) in readme
+    assert said(under_tcmalloc, range(2, 257), "forward_backward", few_busy) in readme
+    assert "libtcmalloc_minimal" in report.text(
+        under_tcmalloc, ours=layer.OURS, limits=(layer.DENSE, layer.SEGMENTED)
+    )
 
 
 def test_sizes_are_read_and_counted() -> None:
