@@ -134,7 +134,8 @@ test: setup
 	done; \
 	printf '\nEvery check passed, in %s s.\n' "$$(($$(date +%s) - begin))"
 
-PYTEST := $(BIN)/python -m pytest -q -n 2
+# Two at a time, with as many threads each as there are cores: one that waits must not spin meanwhile.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2
 NBVAL := $(PYTEST) --nbval notebooks --dist loadscope -p no:cacheprovider
 
 lint: .venv/ready

@@ -106,8 +106,11 @@ def serve(book: Path = BOOK, port: int = 0) -> Iterator[str]:
 
 
 def chromium_path() -> str | None:
-    """The system's Chromium; None where only Playwright's own can be there."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+    """The system's Chromium; None where only Playwright's own can be there.
+
+    The headless shell comes first: the same engine without windows takes two thirds of the time.
+    """
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
