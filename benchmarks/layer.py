@@ -5,11 +5,12 @@ forward and with all gradients. README.md in this folder says who takes part and
 """
 
 import argparse
-import gc
 import json
+import multiprocessing
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,6 @@ def measure_size(
     Returns:
         What goes into the JSON file: times, ratios, memory and differences, or why one is skipped.
     """
-    gc.collect()  # the last size's layers, where they refer to themselves
     problem = Problem(size, device, dtype)
     results: dict[str, dict[str, Any]] = {name: {} for name in implementations}
     layers: dict[str, Layer] = {}
@@ -206,19 +206,23 @@ def main(
         },
         "cells": [],
     }
-    for i, size in enumerate(sizes):
-        print(f"{size} ({i + 1} of {len(sizes)})", file=sys.stderr, flush=True)
-        cell = measure_size(
-            size,
-            implementations,
-            device=device,
-            dtype=dtype,
-            seconds=options.seconds,
-            rounds=options.rounds,
-        )
-        record["cells"].append(cell)
-        if options.json:  # after every size, so that an interrupted run leaves something
-            options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    # A process for each size: none finds memory that the one before has left.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=spawn, max_tasks_per_child=1) as processes:
+        for i, size in enumerate(sizes):
+            print(f"{size} ({i + 1} of {len(sizes)})", file=sys.stderr, flush=True)
+            cell = processes.submit(
+                measure_size,
+                size,
+                implementations,
+                device=device,
+                dtype=dtype,
+                seconds=options.seconds,
+                rounds=options.rounds,
+            ).result()
+            record["cells"].append(cell)
+            if options.json:  # after every size, so that an interrupted run leaves something
+                options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(report.text(record, ours=OURS, limits=(DENSE, SEGMENTED)))
     return int(any("wrong" in it for c in record["cells"] for it in c["implementations"].values()))
 

@@ -137,6 +137,26 @@ def test_the_readme_says_what_the_stored_results_say() -> None:
         (range(8, 9), "forward_backward", []),
     ]:
         assert said(default, tokens, mode, *without) in readme
+    few = {
+        tokens: [c["implementations"] for c in default["cells"] if c["size"].startswith(tokens)]
+        for tokens in ("1,", "8,", "64,")
+    }
+    limits = [1 / it["mask loop"]["forward_backward"]["to_segmented"] for it in few["1,"]]
+    assert f"{min(limits):.2f} to {max(limits):.2f} times as long as the mask loop" in readme
+
+    unchecked = ("torchtitan style", "sorted modules")
+    forward, both = (
+        [
+            max(it[name][mode]["ours_to_this"] for it in cells for name in unchecked)
+            for cells in few.values()
+        ]
+        for mode in ("forward", "forward_backward")
+    )
+    assert (
+        "up to {:.2f} times as long at one token, {:.2f} at 8 and {:.2f} at 64".format(*forward)
+        in readme
+    )
+    assert "{:.2f}, idle gradients left out, {:.2f} and {:.2f})".format(*both) in readme
     few_busy = "8,512,256,64,8 S"
     assert said(under_tcmalloc, range(2, 257), "forward", few_busy) in readme
     assert said(under_tcmalloc, range(2, 257), "forward_backward", few_busy) in readme
