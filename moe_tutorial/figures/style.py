@@ -59,7 +59,7 @@ _SETTINGS: Mapping[str, Any] = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "axes.formatter.min_exponent": 4,  # 0.1 and 1000 before 10⁻¹ and 10³
+    "axes.formatter.min_exponent": 5,  # 0.1 and 10000 before 10⁻¹ and 10⁴
     "axes.linewidth": 0.8,
     "lines.linewidth": 2,
     "figure.facecolor": "white",
