@@ -91,7 +91,7 @@ book: .venv/ready node_modules/ready
 
 # The whole book on paper: Chromium prints what `make book` built.
 pdf: book
-	@$(BIN)/python -m tools.make_pdf
+	@$(BIN)/python -m tools.site.make_pdf
 
 notebooks: .venv/ready
 	@$(BIN)/python tools/execute_notebooks.py
@@ -105,15 +105,15 @@ bench: .venv/ready
 
 # What chapter 07 compares, measured on this machine; the figures of the chapter change with it.
 measure: .venv/ready
-	@$(BIN)/python tools/measure.py
+	@$(BIN)/python -m experiments.timings
 
 # What chapter 08 compares, trained anew; the figures of the chapter change with it.
 balance: .venv/ready
-	@$(BIN)/python -m tools.train_balance
+	@$(BIN)/python -m experiments.balance
 
 # What chapter 10 compares; runs that are stored already are kept. One thread, so that it is repeatable.
 models: .venv/ready
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.train_language_models
+	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.language_models
 
 serve:
 	@test -e $(BOOK)/index.html || { echo 'There is no book yet: run make book first.' >&2; exit 1; }
@@ -181,14 +181,14 @@ browser: .venv/ready node_modules/ready
 
 # What a first visit to each page loads, gzipped.
 weight: .venv/ready
-	@$(BIN)/python -m tools.page_weight
+	@$(BIN)/python -m tools.site.page_weight
 
-# Lighthouse's report on the built pages, which nothing else needs, is kept in tools/lighthouse/table.md.
+# Lighthouse's report on the built pages, which nothing else needs, is kept in tools/site/lighthouse/table.md.
 lighthouse: .venv/ready
-	@cd tools/lighthouse && $(CURDIR)/$(BIN)/npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
-	@$(BIN)/python -m tools.lighthouse_report
+	@cd tools/site/lighthouse && $(CURDIR)/$(BIN)/npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	@$(BIN)/python -m tools.site.lighthouse_report
 
 clean:
-	rm -rf _build build .venv .venv-colab node_modules tools/lighthouse/node_modules moe_tutorial.egg-info
+	rm -rf _build build .venv .venv-colab node_modules tools/site/lighthouse/node_modules moe_tutorial.egg-info
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -125,7 +125,7 @@ def measure_size(
         runs = {name: _run(layer, mode) for name, layer in layers.items()}
         # Torch's record of memory sees only what torch itself allocates.
         with mock.patch.multiple(
-            "moe_tutorial.dispatch_methods", _zeros=Tensor.new_zeros, _empty=Tensor.new_empty
+            "moe_tutorial.layer.methods", _zeros=Tensor.new_zeros, _empty=Tensor.new_empty
         ):
             memory = {name: measure.peak_extra_bytes(run, device) for name, run in runs.items()}
         resident = {

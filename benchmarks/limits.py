@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.problem import Layer, Problem
-from moe_tutorial.experts import Activation, activate
+from moe_tutorial.layer.experts import Activation, activate
 
 
 class Limit(Layer):

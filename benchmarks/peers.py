@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.problem import Layer, Problem, SkippedError
-from moe_tutorial.dispatch import Method, dispatch
-from moe_tutorial.experts import Activation, activate
+from moe_tutorial.layer.dispatch import Method, dispatch
+from moe_tutorial.layer.experts import Activation, activate
 
 LARGEST_COPY = 2**31
 """Bytes: an implementation that copies weights or masks for every token sits out above this."""

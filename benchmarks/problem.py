@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial import softmax_over_chosen, top_k
-from moe_tutorial.experts import Activation, Experts
+from moe_tutorial.layer.experts import Activation, Experts
 
 CACHED = 2**26
 """Bytes: weights above this fit no cache, so that sharing them favours nobody."""

@@ -14,45 +14,41 @@ for training. Names end in the shape of what they hold:
 so ``logits_TE`` has one row per token and one column per expert.
 """
 
-from moe_tutorial.balance import (
-    LoadMetrics,
-    expert_load,
+from moe_tutorial.layer.block import Attention, Block
+from moe_tutorial.layer.dispatch import dispatch
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.layer.moe import FeedForward, MoELayer, MoEOutput
+from moe_tutorial.learning.balance import (
     gshard_loss,
     importance,
-    load_metrics,
     smooth_load,
     squared_variation,
     switch_loss,
     updated_bias,
     z_loss,
 )
-from moe_tutorial.block import Attention, Block
-from moe_tutorial.capacity import (
-    LimitedRouting,
+from moe_tutorial.learning.capacity import (
     dispatch_kept,
     expected_drops,
     expert_capacity,
-    expert_choice,
     limit_capacity,
     within_capacity,
 )
-from moe_tutorial.causality import future_leak
-from moe_tutorial.combination import combine, scatter_gates
-from moe_tutorial.dispatch import dispatch
-from moe_tutorial.experts import Experts
-from moe_tutorial.language_model import LanguageModel, Prediction
-from moe_tutorial.layer import FeedForward, MoELayer, MoEOutput
-from moe_tutorial.probabilities import entropy, sigmoid, softmax
-from moe_tutorial.router import Router, Routing
-from moe_tutorial.sampling import (
-    gumbel_top_k,
+from moe_tutorial.learning.causality import future_leak
+from moe_tutorial.learning.expert_choice import expert_choice
+from moe_tutorial.learning.language_model import LanguageModel, Prediction
+from moe_tutorial.learning.loads import LoadMetrics, expert_load, load_metrics
+from moe_tutorial.routing.combination import combine, scatter_gates
+from moe_tutorial.routing.decision import LimitedRouting, Routing
+from moe_tutorial.routing.inclusion import (
     inclusion_probabilities,
     inclusion_probabilities_by_enumeration,
-    noisy_logits,
-    plackett_luce_log_probability,
 )
-from moe_tutorial.scores import cosine_scores, dot_scores
-from moe_tutorial.selection import keep, renormalise, softmax_over_chosen, top_k
+from moe_tutorial.routing.probabilities import entropy, sigmoid, softmax
+from moe_tutorial.routing.router import Router
+from moe_tutorial.routing.sampling import gumbel_top_k, noisy_logits, plackett_luce_log_probability
+from moe_tutorial.routing.scores import cosine_scores, dot_scores
+from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
 
 __version__ = "0.1.0"
 

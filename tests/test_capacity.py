@@ -34,7 +34,7 @@ from moe_tutorial import (
     top_k,
     within_capacity,
 )
-from moe_tutorial.capacity import POLICIES, Policy
+from moe_tutorial.learning.capacity import POLICIES, Policy
 from tests.oracles import generator, normal, same
 
 every_policy = pytest.mark.parametrize("policy", POLICIES)

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
+from experiments import balance as script
 from moe_tutorial import expert_load
-from moe_tutorial.clusters import BATCH, EXPERTS, Run, make_task, train
+from moe_tutorial.learning.clusters import BATCH, EXPERTS, Run, make_task, train
 from moe_tutorial.results import stored as stored_results
 from tests.oracles import generator, same
-from tools import train_balance
 
 REMEDIES: list[dict[str, Any]] = [
     {"switch": 1.0},
@@ -73,11 +73,11 @@ def test_the_gradient_reaches_the_chosen_experts_alone() -> None:
 
 def test_what_is_stored_belongs_to_the_script() -> None:
     stored = stored_results("balance")
-    assert stored["seeds"] == train_balance.SEEDS
+    assert stored["seeds"] == script.SEEDS
     assert len(stored["seeds"]) >= 5
-    assert stored["settings"]["steps"] == train_balance.STEPS
-    assert set(stored["sweeps"]) == set(train_balance.SWEEPS)
-    for name, (varies, values, fixed) in train_balance.SWEEPS.items():
+    assert stored["settings"]["steps"] == script.STEPS
+    assert set(stored["sweeps"]) == set(script.SWEEPS)
+    for name, (varies, values, fixed) in script.SWEEPS.items():
         sweep = stored["sweeps"][name]
         assert sweep["varies"] == varies
         assert sweep["values"] == values
@@ -87,7 +87,7 @@ def test_what_is_stored_belongs_to_the_script() -> None:
 
 def test_a_stored_run_begins_as_it_does_here() -> None:
     """Later steps need not: training multiplies what the last bit of another processor differs."""
-    every = train_balance.EVERY
+    every = script.EVERY
     stored = stored_results("balance")
     for seed, run in zip(stored["seeds"], stored["sweeps"]["nothing"]["runs"][0], strict=True):
         here_E = train(seed, every).load_NE.sum(0)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from moe_tutorial import Router
-from moe_tutorial.counting import (
+from moe_tutorial.layer.counting import (
     Attention,
     FeedForward,
     LatentAttention,
@@ -21,8 +21,8 @@ from moe_tutorial.counting import (
     decoder_only,
     encoder_decoder,
 )
-from moe_tutorial.experts import Experts
-from moe_tutorial.published import PUBLISHED
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.models.published import PUBLISHED
 
 
 def numbers_in(module: nn.Module) -> int:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from moe_tutorial.dispatch import chosen_method, dispatch
-from moe_tutorial.dispatch_methods import FEW_ROWS, _empty, _gradient_of, _zeros
-from moe_tutorial.experts import activate
+from moe_tutorial.layer.dispatch import chosen_method, dispatch
+from moe_tutorial.layer.experts import activate
+from moe_tutorial.layer.methods import FEW_ROWS, _empty, _gradient_of, _zeros
 
 ACTIVATIONS = ["gelu", "swiglu"]
 # One row of a matrix product may be calculated by another kernel than many rows.
@@ -88,7 +88,7 @@ def outputs_and_gradients(
 def run(experts_TK: Tensor, arguments: list[Tensor], activation: Any, method: Any) -> Tensor:
     x_TD, gates_TK, *weights = arguments
     if method == OURS:
-        with mock.patch("moe_tutorial.dispatch._autograd_serves", return_value=False):
+        with mock.patch("moe_tutorial.layer.dispatch._autograd_serves", return_value=False):
             return run(experts_TK, arguments, activation, "grouped")
     return dispatch(
         x_TD, experts_TK, gates_TK, *weights[:2], activation, *weights[2:], method=method
@@ -143,7 +143,7 @@ def test_all_tokens_to_one_expert_and_none_to_the_others(
     method: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:
-        monkeypatch.setattr("moe_tutorial.dispatch_methods.LARGE", 1)
+        monkeypatch.setattr("moe_tutorial.layer.methods.LARGE", 1)
     experts_TK, arguments, grad_y_TD = problem(40, 5, 1, dtype=torch.float32)
     experts_TK = torch.full_like(experts_TK, 3)
     found = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", method)
@@ -169,7 +169,7 @@ def test_memory_is_as_asked_for(
     large: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:
-        monkeypatch.setattr("moe_tutorial.dispatch_methods.LARGE", 1)
+        monkeypatch.setattr("moe_tutorial.layer.methods.LARGE", 1)
     memory = _empty(torch.empty(1, dtype=dtype), 3, 5, 7)
     assert memory.shape == (3, 5, 7)
     assert memory.dtype == dtype
@@ -191,7 +191,7 @@ def test_gradients_of_idle_experts_are_zero_in_used_memory(
         return like.new_full(shape, torch.nan)
 
     large_pages = mock.Mock(side_effect=used)
-    name = "moe_tutorial.dispatch_methods._empty"
+    name = "moe_tutorial.layer.methods._empty"
     with mock.patch(name, large_pages), mock.patch.object(Tensor, "new_empty", used):
         gradient_EDH = _gradient_of(weight_EDH, [(e, slice(0, rows)) for e in sorted(busy)])
     assert large_pages.called == (num_idle <= 2 and rows < 9 * FEW_ROWS)
@@ -260,7 +260,7 @@ def test_weights_may_lie_in_memory_as_those_of_linear(
     method: str, activation: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:  # every result then comes from pages of its own
-        monkeypatch.setattr("moe_tutorial.dispatch_methods.LARGE", 1)
+        monkeypatch.setattr("moe_tutorial.layer.methods.LARGE", 1)
     experts, arguments, grad = problem(40, 5, 2, activation=activation, dtype=torch.float32)
     expected = outputs_and_gradients(experts, arguments, grad, activation, method)
     turned = [weight.detach().mT.contiguous().mT.requires_grad_() for weight in arguments[2:]]

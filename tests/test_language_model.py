@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from moe_tutorial.block import Attention, Block
-from moe_tutorial.experts import Experts
-from moe_tutorial.language_model import LanguageModel, positions
-from moe_tutorial.layer import FeedForward, MoELayer
-from moe_tutorial.router import Router
-from moe_tutorial.text import Batch
-from moe_tutorial.training import cross_entropy
+from moe_tutorial.layer.block import Attention, Block
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.learning.language_model import LanguageModel, positions
+from moe_tutorial.learning.text import Batch
+from moe_tutorial.learning.training import cross_entropy
+from moe_tutorial.routing.router import Router
 from tests.oracles import generator, same
 
 B, S, D, H, E, K, F, V = 2, 12, 32, 4, 6, 2, 24, 256

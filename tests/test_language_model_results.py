@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.language_models import KINDS, POINTS, RATES, SEEDS, TRIALS, best_rate, build
+from moe_tutorial.learning.specialisation import mutual_information
 from moe_tutorial.results import stored
-from moe_tutorial.specialisation import mutual_information
-from tools.train_language_models import KINDS, POINTS, RATES, SEEDS, TRIALS, best_rate, build
 
 CONTENT = stored("language_models")
 ABOUT, TRIED, RUNS = CONTENT["about"], CONTENT["trials"], CONTENT["runs"]

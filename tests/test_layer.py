@@ -19,10 +19,10 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
 )
 
 from moe_tutorial import Router, combine, keep, renormalise, sigmoid, top_k
-from moe_tutorial.block import Attention, Block
-from moe_tutorial.dispatch import dispatch
-from moe_tutorial.experts import Experts, activate
-from moe_tutorial.layer import FeedForward, MoELayer
+from moe_tutorial.layer.block import Attention, Block
+from moe_tutorial.layer.dispatch import dispatch
+from moe_tutorial.layer.experts import Experts, activate
+from moe_tutorial.layer.moe import FeedForward, MoELayer
 
 B, S, D, F, E, K = 3, 17, 32, 48, 8, 2
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from moe_tutorial import Router, gumbel_top_k, softmax
-from moe_tutorial.dispatch import dispatch
-from moe_tutorial.experts import Experts
-from moe_tutorial.layer import FeedForward, MoELayer
+from moe_tutorial.layer.dispatch import dispatch
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.layer.moe import FeedForward, MoELayer
 
 # Operations whose result has to be known to the host before it can go on.
 ASKING = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select"}
@@ -44,7 +44,7 @@ class Watch(TorchDispatchMode):
 def on_a_gpu() -> Iterator[None]:
     with (
         mock.patch("moe_tutorial.validation._checks_itself", return_value=True),
-        mock.patch("moe_tutorial.dispatch.chosen_method", return_value="grouped"),
+        mock.patch("moe_tutorial.layer.dispatch.chosen_method", return_value="grouped"),
     ):
         yield
 

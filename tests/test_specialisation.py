@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from moe_tutorial.specialisation import (
+from moe_tutorial.learning.specialisation import (
     BYTE_KINDS,
     byte_kinds,
     joint_counts,

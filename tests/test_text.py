@@ -12,15 +12,8 @@ import pytest
 import torch
 from scipy import stats
 
-from moe_tutorial.text import (
-    LANGUAGES,
-    VOCABULARY,
-    Corpus,
-    Text,
-    corpus,
-    draw_batch,
-    installed_documents,
-)
+from moe_tutorial.learning.documents import LANGUAGES, installed_documents
+from moe_tutorial.learning.text import VOCABULARY, Corpus, Text, corpus, draw_batch
 from tests.oracles import ALPHA, generator
 
 

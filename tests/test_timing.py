@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_tutorial.timing import STORE, measure, stored_machine, timings
+from moe_tutorial.results.timing import STORE, measure, stored_machine, timings
 
 
 def test_ways_take_turns_and_a_longer_way_takes_longer() -> None:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_tutorial.block import Attention, Block
-from moe_tutorial.experts import Experts
-from moe_tutorial.language_model import LanguageModel, Prediction
-from moe_tutorial.layer import FeedForward, MoELayer
-from moe_tutorial.router import Router, Routing
-from moe_tutorial.text import Batch, Corpus, Text, corpus, draw_batch
-from moe_tutorial.training import History, Settings, cross_entropy, evaluate, train
+from moe_tutorial.layer.block import Attention, Block
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.learning.language_model import LanguageModel, Prediction
+from moe_tutorial.learning.text import Batch, Corpus, Text, corpus, draw_batch
+from moe_tutorial.learning.training import History, Settings, cross_entropy, evaluate, train
+from moe_tutorial.routing.decision import Routing
+from moe_tutorial.routing.router import Router
 from tests.oracles import generator, same
 
 D, SETTINGS = 16, Settings(steps=12, batch_size=3, length=10, warm_up=3, seed=5)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
-from moe_tutorial.scores import cosine_scores, dot_scores
+from moe_tutorial.routing.scores import cosine_scores, dot_scores
 
 
 def _tokens_and_centroids(generator: torch.Generator) -> Sequence[Inputs]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
-from moe_tutorial.probabilities import entropy, softmax
+from moe_tutorial.routing.probabilities import entropy, softmax
 
 
 def _logits(generator: torch.Generator) -> list[Tensor]:

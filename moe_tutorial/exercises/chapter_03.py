@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.selection import keep, softmax_over_chosen, top_k
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.selection import keep, softmax_over_chosen, top_k
 
 
 def _scores_with_ties(generator: torch.Generator) -> Sequence[Inputs]:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.sampling import inclusion_probabilities, plackett_luce_log_probability
+from moe_tutorial.routing.inclusion import inclusion_probabilities
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.sampling import plackett_luce_log_probability
 
 
 def _gumbel(uniform: Tensor) -> Tensor:

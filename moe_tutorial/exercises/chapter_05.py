@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from moe_tutorial.combination import combine
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.selection import keep, softmax_over_chosen
+from moe_tutorial.routing.combination import combine
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.selection import keep, softmax_over_chosen
 
 
 def _outputs_and_gates(generator: torch.Generator) -> Sequence[Inputs]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from moe_tutorial.balance import expert_load, load_metrics, switch_loss
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
+from moe_tutorial.learning.balance import switch_loss
+from moe_tutorial.learning.loads import expert_load, load_metrics
 
 
 def _loads(generator: torch.Generator) -> Sequence[Inputs]:

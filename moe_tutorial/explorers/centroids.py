@@ -7,9 +7,9 @@ from torch import Tensor
 from moe_tutorial.explorers.page import Explorer, as_numbers, check_num_experts, experts_in_words
 from moe_tutorial.explorers.plane import draw_plane
 from moe_tutorial.explorers.svg import bars, fixed, round_below, share, tick
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.scores import cosine_scores, dot_scores
-from moe_tutorial.selection import top_k
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.scores import cosine_scores, dot_scores
+from moe_tutorial.routing.selection import top_k
 from moe_tutorial.validation import check_choice, check_finite, check_floating, check_k
 
 SCORES = {"dot": dot_scores, "cosine": cosine_scores}

@@ -13,9 +13,10 @@ from moe_tutorial.explorers.page import (
 from moe_tutorial.explorers.selection import gate_bars
 from moe_tutorial.explorers.svg import bars, fixed, share, strip
 from moe_tutorial.explorers.temperature import number
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.sampling import gumbel_top_k, inclusion_probabilities
-from moe_tutorial.selection import softmax_over_chosen, top_k
+from moe_tutorial.routing.inclusion import inclusion_probabilities
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.sampling import gumbel_top_k
+from moe_tutorial.routing.selection import softmax_over_chosen, top_k
 from moe_tutorial.validation import check_choice, check_generator, check_k
 
 
@@ -30,9 +31,9 @@ def routing_explorer(
 ) -> Explorer:
     """A router that draws its experts, or takes the best: one token's logits, choice and gates.
 
-    The first draw is the one that :func:`moe_tutorial.sampling.gumbel_top_k` makes with the same
-    generator; later ones come from a generator in the browser that starts from the first draw's
-    numbers.
+    The first draw is the one that :func:`moe_tutorial.routing.sampling.gumbel_top_k` makes with
+    the same generator; later ones come from a generator in the browser that starts from the
+    first draw's numbers.
 
     Args:
         logits_E: one token's logits, ``[E]``, from 2 to 16 experts.

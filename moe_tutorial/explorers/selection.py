@@ -5,8 +5,8 @@ from torch import Tensor
 from moe_tutorial.explorers.page import Explorer, check_one_token, experts_in_words
 from moe_tutorial.explorers.svg import bars, fixed, share
 from moe_tutorial.figures.style import listing
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.selection import keep, renormalise, softmax_over_chosen, top_k
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
 from moe_tutorial.validation import check_k
 
 WAYS = {

@@ -24,8 +24,8 @@ from moe_tutorial.explorers.svg import (
     text,
 )
 from moe_tutorial.figures.style import INK
-from moe_tutorial.probabilities import entropy, softmax
-from moe_tutorial.selection import top_k
+from moe_tutorial.routing.probabilities import entropy, softmax
+from moe_tutorial.routing.selection import top_k
 
 STEPS = 20
 """Positions of a slider for each decade of temperature."""

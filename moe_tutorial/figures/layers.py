@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from moe_tutorial.block import Block
 from moe_tutorial.figures.style import INK, Picture, listing, new_figure, style
-from moe_tutorial.layer import MoELayer
+from moe_tutorial.layer.block import Block
+from moe_tutorial.layer.moe import MoELayer
 
 
 def block_diagram(block: Block) -> Picture:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from moe_tutorial.capacity import LimitedRouting
 from moe_tutorial.figures.style import (
     INK,
     Picture,
@@ -16,6 +15,7 @@ from moe_tutorial.figures.style import (
     numbers,
     style,
 )
+from moe_tutorial.routing.decision import LimitedRouting
 from moe_tutorial.validation import check_size
 
 _DROPPED = "#c9cfd8"

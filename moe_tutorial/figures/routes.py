@@ -20,9 +20,9 @@ from moe_tutorial.figures.style import (
     readable_on,
     style,
 )
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.router import Routing
-from moe_tutorial.selection import softmax_over_chosen
+from moe_tutorial.routing.decision import Routing
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.selection import softmax_over_chosen
 
 _PALE = "#eceff3"
 

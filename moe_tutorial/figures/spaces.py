@@ -20,9 +20,9 @@ from moe_tutorial.figures.style import (
     numbers,
     style,
 )
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.scores import dot_scores
-from moe_tutorial.selection import top_k
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.scores import dot_scores
+from moe_tutorial.routing.selection import top_k
 
 
 def centroid_space(

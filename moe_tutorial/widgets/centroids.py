@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.figures import centroid_space, expert_bars
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.scores import cosine_scores, dot_scores
-from moe_tutorial.selection import top_k
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.scores import cosine_scores, dot_scores
+from moe_tutorial.routing.selection import top_k
 from moe_tutorial.validation import check_choice, check_floating, check_k, check_same_device
 from moe_tutorial.widgets.live import (
     LiveFigure,

@@ -6,11 +6,12 @@ import ipywidgets
 import torch
 from torch import Tensor
 
-from moe_tutorial.combination import scatter_gates
 from moe_tutorial.figures import expert_bars
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.sampling import gumbel_top_k, inclusion_probabilities
-from moe_tutorial.selection import softmax_over_chosen, top_k
+from moe_tutorial.routing.combination import scatter_gates
+from moe_tutorial.routing.inclusion import inclusion_probabilities
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.sampling import gumbel_top_k
+from moe_tutorial.routing.selection import softmax_over_chosen, top_k
 from moe_tutorial.validation import check_choice, check_generator, check_k, check_positive_number
 from moe_tutorial.widgets.live import (
     LiveFigure,

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from moe_tutorial.combination import scatter_gates
 from moe_tutorial.explorers.selection import WAYS
 from moe_tutorial.figures import expert_bars
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.selection import keep, renormalise, softmax_over_chosen, top_k
+from moe_tutorial.routing.combination import scatter_gates
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
 from moe_tutorial.validation import check_k
 from moe_tutorial.widgets.live import (
     LiveFigure,

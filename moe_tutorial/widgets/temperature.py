@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.figures import curves, expert_bars
-from moe_tutorial.probabilities import entropy, softmax
-from moe_tutorial.selection import top_k
+from moe_tutorial.routing.probabilities import entropy, softmax
+from moe_tutorial.routing.selection import top_k
 from moe_tutorial.validation import check_positive_number
 from moe_tutorial.widgets.live import (
     LiveFigure,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from tools.site_host import BOOK, launch_chromium, pages, serve
+from tools.site.site_host import BOOK, launch_chromium, pages, serve
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages()

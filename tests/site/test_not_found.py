@@ -9,7 +9,7 @@ from http import HTTPStatus
 import pytest
 from playwright.sync_api import Browser
 
-from tools.site_host import BOOK, Handler, Server
+from tools.site.site_host import BOOK, Handler, Server
 
 from .test_pages import contents
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser
 from pypdf import PdfReader
 from pypdf.generic import Destination
 
-from tools.make_pdf import print_book
+from tools.site.make_pdf import print_book
 
 from .conftest import BOOK
 from .test_pages import contents, soup

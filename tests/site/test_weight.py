@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Browser
 
-from tools.page_weight import LIMIT, weigh
+from tools.site.page_weight import LIMIT, weigh
 
 from .conftest import PAGES
 

@@ -6,7 +6,7 @@ S_t = top-k of l_t;  g_t = softmax of l_t over S_t.                             
 import torch
 from torch import Tensor
 
-from moe_tutorial.probabilities import softmax
+from moe_tutorial.routing.probabilities import softmax
 from moe_tutorial.validation import (
     check_distinct,
     check_experts,
@@ -76,8 +76,8 @@ def softmax_over_chosen(
     Args:
         logits_TE: ``[T, E]`` with any leading dimensions, floating point.
         experts_TK: int64 ids of the chosen experts, ``[T, K]``.
-        temperature: as for :func:`moe_tutorial.probabilities.softmax`; 1 gives gates from the
-            original logits, the sampling temperature gives tempered gates (chapter 05).
+        temperature: as for :func:`moe_tutorial.routing.probabilities.softmax`; 1 gives gates
+            from the original logits, the sampling temperature gives tempered gates (chapter 05).
 
     Returns:
         gates_TK: ``[T, K]``, rows that sum to 1, float32, or float64 for float64 logits.

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from moe_tutorial.balance import load_metrics
-from moe_tutorial.clusters import BATCH, CLUSTERS, EXPERTS, HIDDEN, WIDTH, train
+from moe_tutorial.learning.clusters import BATCH, CLUSTERS, EXPERTS, HIDDEN, WIDTH, train
+from moe_tutorial.learning.loads import load_metrics
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial" / "results" / "balance.json"
 SEEDS, STEPS, EVERY = [0, 1, 2, 3, 4], 400, 20

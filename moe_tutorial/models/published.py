@@ -1,12 +1,12 @@
 """Published models as shapes, each with the sizes that its makers give.
 
-One entry is a model as :mod:`moe_tutorial.counting` counts it.                     Chapter 06.
+One entry is a model as :mod:`moe_tutorial.layer.counting` counts it.               Chapter 06.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from moe_tutorial.counting import (
+from moe_tutorial.layer.counting import (
     Attention,
     Embeddings,
     FeedForward,

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from moe_tutorial.timing import STORE
+from moe_tutorial.results.timing import STORE
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "moe_tutorial" / "results" / "timings.json"

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from moe_tutorial.balance import (
-    expert_load,
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.layer.moe import MoELayer
+from moe_tutorial.learning.balance import (
     importance,
     smooth_load,
     squared_variation,
@@ -18,11 +19,11 @@ from moe_tutorial.balance import (
     updated_bias,
     z_loss,
 )
-from moe_tutorial.experts import Experts
-from moe_tutorial.layer import MoELayer
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.router import Router, Routing
-from moe_tutorial.scores import dot_scores
+from moe_tutorial.learning.loads import expert_load
+from moe_tutorial.routing.decision import Routing
+from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.router import Router
+from moe_tutorial.routing.scores import dot_scores
 from moe_tutorial.validation import check_size
 
 WIDTH, CLUSTERS, EXPERTS, HIDDEN, BATCH = 8, 8, 8, 16, 256
@@ -101,12 +102,12 @@ def train(
     Args:
         seed: of the task, the weights and the tokens.
         steps: how many batches of 256 fresh tokens.
-        switch: coefficient of :func:`~moe_tutorial.balance.switch_loss`.
+        switch: coefficient of :func:`~moe_tutorial.learning.balance.switch_loss`.
         shazeer: coefficient of the squared variation of importance, and for ``"noisy_top_k"`` of
             the smooth load too.
-        z: coefficient of :func:`~moe_tutorial.balance.z_loss`.
-        bias_rate: gamma of :func:`~moe_tutorial.balance.updated_bias`; 0 for no bias.
-        selection: as of :class:`~moe_tutorial.router.Router`.
+        z: coefficient of :func:`~moe_tutorial.learning.balance.z_loss`.
+        bias_rate: gamma of :func:`~moe_tutorial.learning.balance.updated_bias`; 0 for no bias.
+        selection: as of :class:`~moe_tutorial.routing.router.Router`.
         temperature: of the draw, for ``"sampled"``.
 
     Returns:

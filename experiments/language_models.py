@@ -26,12 +26,19 @@ from typing import Any
 import torch
 
 from moe_tutorial import Attention, Block, Experts, FeedForward, LanguageModel, MoELayer, Router
-from moe_tutorial.balance import expert_load, load_metrics, switch_loss
-from moe_tutorial.language_model import Prediction
-from moe_tutorial.router import Routing
-from moe_tutorial.specialisation import BYTE_KINDS, byte_kinds, joint_counts, specialisation
-from moe_tutorial.text import VOCABULARY, Corpus, corpus, draw_batch, installed_documents
-from moe_tutorial.training import Settings, evaluate, train
+from moe_tutorial.learning.balance import switch_loss
+from moe_tutorial.learning.documents import installed_documents
+from moe_tutorial.learning.language_model import Prediction
+from moe_tutorial.learning.loads import expert_load, load_metrics
+from moe_tutorial.learning.specialisation import (
+    BYTE_KINDS,
+    byte_kinds,
+    joint_counts,
+    specialisation,
+)
+from moe_tutorial.learning.text import VOCABULARY, Corpus, corpus, draw_batch
+from moe_tutorial.learning.training import Settings, evaluate, train
+from moe_tutorial.routing.decision import Routing
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial/results/language_models.json"
 KINDS = ("dense", "sparse", "dense, wide")

@@ -1,4 +1,4 @@
-"""Print the built book as one PDF: python -m tools.make_pdf [--output FILE] [PAGE ...].
+"""Print the built book as one PDF: python -m tools.site.make_pdf [--output FILE] [PAGE ...].
 
 Chromium prints each page by itself, in the order of _toc.yml, as a reader would print it; then
 bind_pdf.py makes one file of them. PAGE, such as notebooks/02_softmax, limits the file to some
@@ -23,7 +23,7 @@ from pypdf import PdfWriter
 from .bind_pdf import SANS, Part, bind, to_pdf
 from .site_host import BOOK, launch_chromium, serve
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # Wait for what is drawn late, and open what is folded; solutions are part of the book on paper.
 PREPARE = """async () => {

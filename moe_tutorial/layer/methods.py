@@ -1,6 +1,6 @@
 """Run sorted assignments, each expert on one contiguous block: a loop, or grouped products.
 
-Both are forward and backward of one sum, :func:`~moe_tutorial.dispatch.dispatch`, which checks
+Both are forward and backward of one sum, dispatch, which checks
 their arguments and chooses between them.                                           Chapter 07.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moe_tutorial.experts import Activation, activate
+from moe_tutorial.layer.experts import Activation, activate
 from moe_tutorial.validation import compute_dtype
 
 LARGE = 2**25

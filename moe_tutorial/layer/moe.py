@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from moe_tutorial.dispatch import dispatch
-from moe_tutorial.experts import Activation, Experts, activate, first_width
-from moe_tutorial.router import Router, Routing
+from moe_tutorial.layer.dispatch import dispatch
+from moe_tutorial.layer.experts import Activation, Experts, activate, first_width
+from moe_tutorial.routing.decision import Routing
+from moe_tutorial.routing.router import Router
 from moe_tutorial.validation import check_choice, check_size
 
 
@@ -124,8 +125,8 @@ class MoELayer(nn.Module):
             The output and the routing, with the tokens' leading dimensions.
 
         Raises:
-            TypeError, ValueError: as :class:`~moe_tutorial.router.Router` and
-                :func:`~moe_tutorial.dispatch.dispatch`.
+            TypeError, ValueError: as :class:`~moe_tutorial.routing.router.Router` and
+                :func:`~moe_tutorial.layer.dispatch.dispatch`.
         """
         routing: Routing = self.router(x_TD, generator)
         u_TD, experts_TK, gates_TK = x_TD, routing.experts_TK, routing.gates_TK

@@ -4,16 +4,16 @@ u_t -> l_t -> s_t -> S_t -> g_t.                                            End 
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from moe_tutorial.probabilities import sigmoid, softmax
-from moe_tutorial.sampling import gumbel_top_k, noisy_logits
-from moe_tutorial.scores import cosine_scores, dot_scores
-from moe_tutorial.selection import keep, renormalise, softmax_over_chosen, top_k
+from moe_tutorial.routing.decision import Routing
+from moe_tutorial.routing.probabilities import sigmoid, softmax
+from moe_tutorial.routing.sampling import gumbel_top_k, noisy_logits
+from moe_tutorial.routing.scores import cosine_scores, dot_scores
+from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
 from moe_tutorial.validation import (
     check_choice,
     check_k,
@@ -21,23 +21,6 @@ from moe_tutorial.validation import (
     check_scale,
     check_size,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Routing:
-    """One routing decision for every token, as it travels through the code.
-
-    Attributes:
-        logits_TE: the scores that the choice was made from, noise included where there was any.
-        probabilities_TE: softmax of these logits at the router's temperature, or their sigmoid.
-        experts_TK: int64 ids of the chosen experts: best first, or in the order of the draw.
-        gates_TK: the weight of each chosen expert's output.
-    """
-
-    logits_TE: Tensor
-    probabilities_TE: Tensor
-    experts_TK: Tensor
-    gates_TK: Tensor
 
 
 class Router(nn.Module):
@@ -75,7 +58,7 @@ class Router(nn.Module):
             with unit-variance entries starts with unit-variance logits.
         noise_ED: the noise projection W_noise of noisy top-k, zero at the start; absent otherwise.
         bias_E: the selection bias, zero at the start; absent without one. No optimiser trains it:
-            :func:`moe_tutorial.balance.updated_bias` does.
+            :func:`moe_tutorial.learning.balance.updated_bias` does.
 
     Raises:
         TypeError, ValueError: an argument outside what is listed above; the message names it.

@@ -6,8 +6,8 @@ h = x + attention(norm(x));  y = h + layer(norm(h)).                            
 import torch
 from torch import Tensor, nn
 
-from moe_tutorial.layer import FeedForward, MoELayer
-from moe_tutorial.router import Routing
+from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.routing.decision import Routing
 from moe_tutorial.validation import check_floating, check_size
 
 
@@ -49,8 +49,8 @@ class Block(nn.Module):
 
     Args:
         attention: the first half.
-        layer: the second half, a :class:`~moe_tutorial.layer.FeedForward` or a
-            :class:`~moe_tutorial.layer.MoELayer` of the same width.
+        layer: the second half, a :class:`~moe_tutorial.layer.moe.FeedForward` or a
+            :class:`~moe_tutorial.layer.moe.MoELayer` of the same width.
     """
 
     def __init__(self, attention: Attention, layer: FeedForward | MoELayer) -> None:

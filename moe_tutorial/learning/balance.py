@@ -7,13 +7,11 @@ their tokens pooled: two layers that collapsed onto different experts look even 
 "Collapsed" below means that all tokens go to the same K experts, with certainty.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from moe_tutorial.combination import scatter_gates
+from moe_tutorial.learning.loads import counted_loads, expert_load
+from moe_tutorial.routing.combination import scatter_gates
 from moe_tutorial.validation import (
     check_experts,
     check_floating,
@@ -25,89 +23,8 @@ from moe_tutorial.validation import (
     check_probabilities,
     check_same_device,
     check_same_shape,
-    check_sets,
     compute_dtype,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class LoadMetrics:
-    r"""How even a load is; each number with what it reads balanced; collapsed.
-
-    Attributes:
-        fraction_E: :math:`f_e`, each expert's share of all assignments. 1/E; 1/K for K experts.
-        max_over_mean: the busiest expert's load over the mean. 1; E/K. Where experts run side by
-            side, all wait for the busiest one.
-        coefficient_of_variation: standard deviation (over all E) by mean. 0; sqrt(E/K - 1).
-        entropy: :math:`-\sum_e f_e \ln f_e`, in nats. ln E; ln K.
-        effective_experts: exp(entropy), so many equally busy experts. E; K.
-        dead_experts: how many got nothing, int64. 0; E - K.
-    """
-
-    fraction_E: Tensor
-    max_over_mean: Tensor
-    coefficient_of_variation: Tensor
-    entropy: Tensor
-    effective_experts: Tensor
-    dead_experts: Tensor
-
-
-def expert_load(experts_TK: Tensor, num_experts: int, mask_T: Tensor | None = None) -> Tensor:
-    r"""Count the tokens that chose each expert.
-
-    .. math:: \text{load}_e = \left| \{ t : e \in S_t \} \right|
-
-    Counted from the choice, before any capacity drops a token: what an expert was allowed to keep
-    does not say what was sent to it.
-
-    Args:
-        experts_TK: int64 ids of the chosen experts, ``[T, K]`` with any leading dimensions.
-        num_experts: E.
-        mask_T: bool, one entry per token: False marks padding, which does not count.
-
-    Returns:
-        load_E: int64 counts ``[E]``; their sum is K times the number of tokens that count.
-
-    Raises:
-        TypeError: ids that are not int64, num_experts that is no int, or a mask that is not bool.
-        ValueError: shapes that do not fit, ids out of range or named twice, K above num_experts,
-            or two devices.
-    """
-    check_sets(experts_TK, num_experts)
-    counted_TK = torch.ones_like(experts_TK)
-    if mask_T is not None:
-        check_mask(mask_T, "experts_TK", experts_TK)
-        counted_TK = counted_TK * mask_T.unsqueeze(-1)
-    load_E = torch.zeros(num_experts, dtype=torch.int64, device=experts_TK.device)
-    return load_E.scatter_add(0, experts_TK.flatten(), counted_TK.flatten())
-
-
-def load_metrics(load_E: Tensor) -> LoadMetrics:
-    """Say how even a load is, in six ways; :class:`LoadMetrics` says what each one reads.
-
-    Args:
-        load_E: counts or any non-negative numbers ``[E]``; ``[L, E]`` gives L layers' metrics,
-            each layer for itself.
-
-    Returns:
-        The metrics, in float64 for counts and float64 loads, else in float32.
-
-    Raises:
-        TypeError: load_E is not a tensor of numbers.
-        ValueError: a negative or non-finite load, or a layer without any.
-    """
-    load_E = _loads(load_E)
-    mean_1 = load_E.mean(-1, keepdim=True)
-    fraction_E = load_E / load_E.sum(-1, keepdim=True)
-    entropy = -torch.special.xlogy(fraction_E, fraction_E).sum(-1)
-    return LoadMetrics(
-        fraction_E=fraction_E,
-        max_over_mean=(load_E / mean_1).amax(-1),
-        coefficient_of_variation=(load_E / mean_1 - 1).square().mean(-1).sqrt(),
-        entropy=entropy,
-        effective_experts=entropy.exp(),
-        dead_experts=(load_E == 0).sum(-1),
-    )
 
 
 def squared_variation(values_E: Tensor) -> Tensor:
@@ -156,8 +73,8 @@ def importance(
         tokens if the gates are renormalised. Differentiable in the gates.
 
     Raises:
-        TypeError, ValueError: as :func:`moe_tutorial.combination.scatter_gates`, or a mask that
-            is not bool or does not fit.
+        TypeError, ValueError: as :func:`moe_tutorial.routing.combination.scatter_gates`, or a
+            mask that is not bool or does not fit.
     """
     gates_TE = scatter_gates(gates_TK, experts_TK, num_experts)
     return _total(gates_TE, mask_T, "gates_TK")[0]
@@ -181,7 +98,7 @@ def smooth_load(
 
     Args:
         logits_TE: l, without noise, ``[T, E]`` with any leading dimensions.
-        noisy_logits_TE: h, from :func:`moe_tutorial.sampling.noisy_logits`.
+        noisy_logits_TE: h, from :func:`moe_tutorial.routing.sampling.noisy_logits`.
         noise_scores_TE: n, the second projection, which h was made with.
         k: how many experts each token chooses, from 1 to E; at E every chance is 1.
         mask_T: bool, one entry per token: False marks padding, which does not count.
@@ -339,7 +256,7 @@ def updated_bias(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
             "bias_E must be a float32 or float64 tensor, since 16 bits round small steps away, got "
             f"{bias_E.dtype if isinstance(bias_E, Tensor) else type(bias_E).__name__}"
         )
-    load_E = _loads(load_E)
+    load_E = counted_loads(load_E)
     if bias_E.shape != load_E.shape or bias_E.ndim != 1:
         raise ValueError(
             f"bias_E and load_E must both have shape [E], got {tuple(bias_E.shape)} and "
@@ -351,15 +268,6 @@ def updated_bias(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
         raise ValueError(f"rate must be finite, got {rate}")
     step_E: Tensor = rate * torch.sign(load_E.mean() - load_E).to(bias_E.dtype)
     return bias_E.detach() + step_E
-
-
-def _loads(load_E: Any) -> Tensor:
-    if isinstance(load_E, Tensor) and load_E.dtype in (torch.int32, torch.int64):
-        load_E = load_E.double()
-    check_floating("load_E", load_E, rank=1)
-    check_loads("load_E", load_E)
-    wide_E: Tensor = load_E.detach().to(compute_dtype(load_E))
-    return wide_E
 
 
 def _total(values_TX: Tensor, mask_T: Tensor | None, name: str) -> tuple[Tensor, int | Tensor]:

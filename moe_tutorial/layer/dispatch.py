@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from moe_tutorial.dispatch_methods import FEW_ROWS, LARGE, Grouped, Loop
-from moe_tutorial.experts import Activation, first_width
+from moe_tutorial.layer.experts import Activation, first_width
+from moe_tutorial.layer.methods import FEW_ROWS, LARGE, Grouped, Loop
 from moe_tutorial.validation import (
     check_choice,
     check_finite,

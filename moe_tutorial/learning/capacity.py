@@ -4,18 +4,16 @@ C = ceil(c T K / E);  kept are the first C assignments in each expert's queue.  
 """
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from moe_tutorial.combination import combine
-from moe_tutorial.dispatch import dispatch
-from moe_tutorial.experts import Experts
-from moe_tutorial.probabilities import softmax
-from moe_tutorial.router import Routing
+from moe_tutorial.layer.dispatch import dispatch
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.routing.combination import combine
+from moe_tutorial.routing.decision import LimitedRouting, Routing
 from moe_tutorial.validation import (
     check_choice,
     check_finite,
@@ -23,7 +21,6 @@ from moe_tutorial.validation import (
     check_fractions,
     check_generator,
     check_k,
-    check_logits,
     check_mask,
     check_positive_number,
     check_same_device,
@@ -35,20 +32,6 @@ from moe_tutorial.validation import (
 
 Policy = Literal["first_choices", "position", "gate", "random"]
 POLICIES = ("first_choices", "position", "gate", "random")
-
-
-@dataclass(frozen=True, eq=False)
-class LimitedRouting(Routing):
-    """A routing decision of which not every assignment is carried out.
-
-    ``experts_TK`` still names the experts that were *wanted*, so that a load counted from it is
-    the load before drops. The gates of dropped assignments are 0.
-
-    Attributes:
-        kept_TK: bool, which assignments are carried out.
-    """
-
-    kept_TK: Tensor
 
 
 def expert_capacity(num_tokens: int, num_experts: int, k: int, capacity_factor: float) -> int:
@@ -220,54 +203,11 @@ def limit_capacity(
     )
 
 
-def expert_choice(
-    logits_TE: Tensor, capacity: int, *, mask_T: Tensor | None = None
-) -> LimitedRouting:
-    r"""Every expert takes the C tokens that score highest for it.
-
-    .. math:: g_{te} = s_{te} \text{ if } s_{te} \text{ is among the } C \text{ largest of column }
-              e, \text{ else } 0; \qquad s_t = \operatorname{softmax}(l_t)
-
-    (Zhou et al. 2022, section 3.2, where C = cT/E: :func:`expert_capacity` with k = 1.) All loads
-    are equal without any loss, and a token gets as many experts as want it: all, some or none.
-    Among equal scores the earlier token is taken.
-
-    The experts compare all tokens of the call. In a causal model a later token can so push an
-    earlier one out, which :func:`~moe_tutorial.causality.future_leak` finds.
-
-    Args:
-        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
-        capacity: C; from T on every expert takes every token.
-        mask_T: bool ``[T]``, False for padding, which no expert takes; None if there is none.
-
-    Returns:
-        A decision with K = E: ``experts_TK`` names all experts in order, ``gates_TK`` holds their
-        probabilities where ``kept_TK`` is True and 0 elsewhere.
-
-    Raises:
-        TypeError, ValueError: logits, a capacity or a mask that do not fit.
-    """
-    check_logits("logits_TE", logits_TE)
-    check_size("capacity", capacity, least=0)
-    if mask_T is not None:
-        check_mask(mask_T, "logits_TE", logits_TE)
-    probabilities_TE = softmax(logits_TE)
-    scores_TE = probabilities_TE.detach().flatten(0, -2)
-    if mask_T is not None:
-        scores_TE = scores_TE.where(mask_T.flatten()[:, None], -1)
-    best_CE = scores_TE.sort(dim=0, descending=True, stable=True).indices[:capacity]
-    kept_TE = torch.zeros_like(scores_TE, dtype=torch.bool).scatter(0, best_CE, True)
-    kept_TE = (kept_TE & (scores_TE >= 0)).view(logits_TE.shape)
-    experts_TE = torch.arange(logits_TE.shape[-1], device=logits_TE.device).expand(logits_TE.shape)
-    gates_TE = probabilities_TE.where(kept_TE, 0)
-    return LimitedRouting(logits_TE, probabilities_TE, experts_TE, gates_TE, kept_TE)
-
-
 def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Tensor:
     """Run only the assignments that were kept.
 
-    The same numbers as :func:`~moe_tutorial.dispatch.dispatch` with the routing's gates, for less
-    arithmetic. On a GPU it waits for the number of rows, once more than ``dispatch`` does.
+    The same numbers as :func:`~moe_tutorial.layer.dispatch.dispatch` with the routing's gates, for
+    less arithmetic. On a GPU it waits for the number of rows, once more than ``dispatch`` does.
 
     Args:
         x_TD: tokens, ``[T, D]`` with any leading dimensions.
@@ -278,7 +218,7 @@ def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Te
         y_TD: shape and dtype of ``x_TD``; 0 for a token that lost all its experts.
 
     Raises:
-        TypeError, ValueError: as :func:`~moe_tutorial.dispatch.dispatch`, or a decision for
+        TypeError, ValueError: as :func:`~moe_tutorial.layer.dispatch.dispatch`, or a decision for
             another number of tokens.
     """
     check_floating("x_TD", x_TD)
@@ -315,7 +255,7 @@ def expected_drops(inclusion_E: Tensor, num_tokens: int, capacity: int) -> Tenso
 
     Args:
         inclusion_E: the probabilities, ``[E]`` with any leading dimensions, such as those of
-            :func:`~moe_tutorial.sampling.inclusion_probabilities`.
+            :func:`~moe_tutorial.routing.sampling.inclusion_probabilities`.
         num_tokens: T, 0 or more.
         capacity: C, 0 or more.
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from moe_tutorial import counting
-from moe_tutorial.block import Attention, Block
-from moe_tutorial.layer import FeedForward, MoELayer
-from moe_tutorial.router import Routing
-from moe_tutorial.text import VOCABULARY
+from moe_tutorial.layer import counting
+from moe_tutorial.layer.block import Attention, Block
+from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.learning.text import VOCABULARY
+from moe_tutorial.routing.decision import Routing
 from moe_tutorial.validation import check_generator, check_size, check_tokens
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moe_tutorial.language_model import LanguageModel, Prediction
-from moe_tutorial.router import Routing
-from moe_tutorial.text import Batch, Text, draw_batch
+from moe_tutorial.learning.language_model import LanguageModel, Prediction
+from moe_tutorial.learning.text import Batch, Text, draw_batch
+from moe_tutorial.routing.decision import Routing
 from moe_tutorial.validation import check_positive_number, check_size
 
 
@@ -268,7 +268,7 @@ def evaluate(
         For each domain nats per byte; the mean over domains is the loss that :func:`train` lowers.
 
     Raises:
-        TypeError, ValueError: as :func:`~moe_tutorial.text.draw_batch`.
+        TypeError, ValueError: as :func:`~moe_tutorial.learning.text.draw_batch`.
     """
     check_size("batch_size", batch_size)
     device = model.head.weight.device

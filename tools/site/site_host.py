@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Playwright
 
-BOOK = Path(__file__).resolve().parents[1] / "_build" / "html"
+BOOK = Path(__file__).resolve().parents[2] / "_build" / "html"
 
 # What public hosts gzip; fonts (woff2) and photographs are packed in themselves.
 PACKED_SUFFIXES = {".css", ".html", ".ipynb", ".js", ".json", ".md", ".svg", ".txt", ".xml"}

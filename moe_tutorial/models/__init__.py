@@ -1,0 +1,1 @@
+"""IV. Routers in the wild: the shapes of published models (chapter 06)."""
