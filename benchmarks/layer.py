@@ -23,6 +23,7 @@ from benchmarks import measure, report
 from benchmarks.limits import DenseChain, Limit
 from benchmarks.peers import HuggingFace, MaskLoop, Ours, Permuted, SortedModules, StMoe
 from benchmarks.problem import Layer, Problem, Size, SkippedError
+from moe_tutorial.layer import loop, memory
 
 Implementations = Mapping[str, Callable[[Problem], Layer]]
 
@@ -124,10 +125,11 @@ def measure_size(
     for mode in ("forward", "forward_backward"):
         runs = {name: _run(layer, mode) for name, layer in layers.items()}
         # Torch's record of memory sees only what torch itself allocates.
-        with mock.patch.multiple(
-            "moe_tutorial.layer.methods", _zeros=Tensor.new_zeros, _empty=Tensor.new_empty
+        with (
+            mock.patch.multiple(memory, zeros=Tensor.new_zeros, empty=Tensor.new_empty),
+            mock.patch.object(loop, "empty", Tensor.new_empty),
         ):
-            memory = {name: measure.peak_extra_bytes(run, device) for name, run in runs.items()}
+            extra = {name: measure.peak_extra_bytes(run, device) for name, run in runs.items()}
         resident = {
             name: None if device.type == "cuda" else measure.peak_resident_bytes(run)
             for name, run in runs.items()
@@ -145,7 +147,7 @@ def measure_size(
                 "ours_to_this": measure.paired_ratio(samples[OURS], times),
                 "gflop_per_s": size.flops * (1 if mode == "forward" else 3) / middle / 1e9,
                 "rounds": len(times),
-                "peak_extra_mib": memory[name] / 2**20,
+                "peak_extra_mib": extra[name] / 2**20,
                 "peak_resident_mib": None if (it := resident[name]) is None else it / 2**20,
             }
     cell: dict[str, Any] = {

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.problem import Layer, Problem
-from moe_tutorial.layer.experts import Activation, activate
+from moe_tutorial.layer.backward import activate_backward
+from moe_tutorial.layer.feed_forward import activate
 
 
 class Limit(Layer):
@@ -63,35 +64,35 @@ class Limit(Layer):
         """What the matmuls alone can say about the layer's results."""
         kept: list[Tensor] = []
         rows_RD = self._forward(kept)
-        in_EDH, out_EFD, grad_RD = self._backward(kept)
+        in_EHD, out_EDF, grad_RD = self._backward(kept)
         zeros_TD = torch.zeros_like(self.x_TD, dtype=torch.float32)
         return {
             "output": zeros_TD.index_add(0, self.token_R, (rows_RD * self.gate_R1).float()),
             "gradient of the tokens": zeros_TD.index_add(0, self.token_R, grad_RD.float()),
-            "gradient of the first weights": in_EDH,
-            "gradient of the second weights": out_EFD,
+            "gradient of the first weights": in_EHD,
+            "gradient of the second weights": out_EDF,
         }
 
     def _forward(self, kept: list[Tensor] | None) -> Tensor:
         activation = self.problem.size.activation
         if self.grouped:
-            hidden_RH = nn.functional.grouped_mm(self.rows_RD, self.first, offs=self.ends_E)
+            hidden_RH = nn.functional.grouped_mm(self.rows_RD, self.first.mT, offs=self.ends_E)
             if kept is not None:
                 kept.append(hidden_RH)
             hidden_RF = activate(hidden_RH, activation)
-            return nn.functional.grouped_mm(hidden_RF, self.second, offs=self.ends_E)
+            return nn.functional.grouped_mm(hidden_RF, self.second.mT, offs=self.ends_E)
         y_RD = torch.empty_like(self.rows_RD)
-        for x_ND, y_ND, first_DH, second_FD in zip(
+        for x_ND, y_ND, first_HD, second_DF in zip(
             self.rows_RD.split_with_sizes(self.counts),
             y_RD.split_with_sizes(self.counts),
             self.first,
             self.second,
             strict=True,
         ):
-            hidden_NH = x_ND @ first_DH
+            hidden_NH = x_ND @ first_HD.T
             if kept is not None:
                 kept.append(hidden_NH)
-            torch.mm(activate(hidden_NH, activation), second_FD, out=y_ND)
+            torch.mm(activate(hidden_NH, activation), second_DF.T, out=y_ND)
         return y_RD
 
     def _backward(self, kept: list[Tensor]) -> list[Tensor]:
@@ -99,12 +100,12 @@ class Limit(Layer):
         if self.grouped:
             (hidden_RH,) = kept
             mm, ends_E = nn.functional.grouped_mm, self.ends_E
-            grad_RF = mm(self.grad_RD, self.second.mT, offs=ends_E)
-            hidden_RF, grad_RH = _activate_backward(hidden_RH, grad_RF, activation)
+            grad_RF = mm(self.grad_RD, self.second, offs=ends_E)
+            hidden_RF, grad_RH = activate_backward(hidden_RH, grad_RF, activation)
             return [
-                mm(self.rows_RD.mT, grad_RH, offs=ends_E),
-                mm(hidden_RF.mT, self.grad_RD, offs=ends_E),
-                mm(grad_RH, self.first.mT, offs=ends_E),
+                mm(grad_RH.mT, self.rows_RD, offs=ends_E),
+                mm(self.grad_RD.mT, hidden_RF, offs=ends_E),
+                mm(grad_RH, self.first, offs=ends_E),
             ]
         first, second = torch.empty_like(self.first), torch.empty_like(self.second)
         rows_RD = torch.empty_like(self.rows_RD)
@@ -112,12 +113,10 @@ class Limit(Layer):
             tensor.split_with_sizes(self.counts) for tensor in (self.rows_RD, self.grad_RD, rows_RD)
         )
         for i, (x_ND, grad_ND, out_ND) in enumerate(zip(*blocks, strict=True)):
-            hidden_NF, grad_NH = _activate_backward(
-                kept[i], grad_ND @ self.second[i].mT, activation
-            )
-            torch.mm(x_ND.mT, grad_NH, out=first[i])
-            torch.mm(hidden_NF.mT, grad_ND, out=second[i])
-            torch.mm(grad_NH, self.first[i].mT, out=out_ND)
+            hidden_NF, grad_NH = activate_backward(kept[i], grad_ND @ self.second[i], activation)
+            torch.mm(grad_NH.mT, x_ND, out=first[i])
+            torch.mm(grad_ND.mT, hidden_NF, out=second[i])
+            torch.mm(grad_NH, self.first[i], out=out_ND)
         return [first, second, rows_RD]
 
 
@@ -132,18 +131,3 @@ class DenseChain(Limit):
         self.forward_backward()
         self.clear()
         return {}
-
-
-def _activate_backward(
-    hidden_RH: Tensor, grad_RF: Tensor, activation: Activation
-) -> tuple[Tensor, Tensor]:
-    if activation == "gelu":
-        grad_RH = torch.ops.aten.gelu_backward(grad_RF, hidden_RH)
-        return activate(hidden_RH, activation), grad_RH
-    gate_RF, up_RF = hidden_RH.chunk(2, dim=-1)
-    silu_RF = nn.functional.silu(gate_RF)
-    grad_RH = torch.empty_like(hidden_RH)
-    grad_gate_RF, grad_up_RF = grad_RH.chunk(2, dim=-1)
-    torch.mul(grad_RF, silu_RF, out=grad_up_RF)
-    torch.ops.aten.silu_backward(grad_RF * up_RF, gate_RF, grad_input=grad_gate_RF)
-    return silu_RF * up_RF, grad_RH

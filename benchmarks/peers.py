@@ -8,21 +8,18 @@ from torch import Tensor, nn
 
 from benchmarks.problem import Layer, Problem, SkippedError
 from moe_tutorial.layer.dispatch import Method, dispatch
-from moe_tutorial.layer.experts import Activation, activate
+from moe_tutorial.layer.feed_forward import Activation, ExpertWeights, activate
 
 LARGEST_COPY = 2**31
 """Bytes: an implementation that copies weights or masks for every token sits out above this."""
 
 
 class Stacked(Layer):
-    """Two stacked weights, ``[E, in, out]`` or, if ``linear``, ``[E, out, in]``."""
-
-    linear = False
+    """Two stacked weights, ``[E, out, in]``."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        weights = problem.linear_weights() if self.linear else problem.weights()
-        self.first, self.second = (weight.detach().requires_grad_() for weight in weights)
+        self.first, self.second = (it.detach().requires_grad_() for it in problem.weights())
 
     def leaves(self) -> list[Tensor]:
         """See :class:`Layer`."""
@@ -33,7 +30,7 @@ class Stacked(Layer):
         first, second = self.first.grad, self.second.grad
         assert first is not None
         assert second is not None
-        return (first.mT, second.mT) if self.linear else (first, second)
+        return first, second
 
 
 class Ours(Stacked):
@@ -51,17 +48,13 @@ class Ours(Stacked):
             self.x_TD,
             self.problem.experts_TK,
             self.gates_TK,
-            self.first,
-            self.second,
-            self.problem.size.activation,
+            ExpertWeights(self.first, self.second, self.problem.size.activation),
             method=self.method,
         )
 
 
 class HuggingFace(Stacked):
     """The experts module of Hugging Face's Mixtral or, without a gate half, of its Nemotron-H."""
-
-    linear = True
 
     def __init__(self, problem: Problem, implementation: str) -> None:
         size = problem.size
@@ -112,8 +105,6 @@ class HuggingFace(Stacked):
 class Permuted(Stacked):
     """As torchtitan does it: permute the rows, ``grouped_mm``, weigh, ``scatter_add``."""
 
-    linear = True
-
     def __init__(self, problem: Problem) -> None:
         if not hasattr(nn.functional, "grouped_mm"):
             raise SkippedError("this torch has no grouped_mm")
@@ -162,7 +153,7 @@ class Modules(Layer):
         super().__init__(problem)
         self.modules = nn.ModuleList(
             FeedForward(first_HD, second_DF, problem.size.activation)
-            for first_HD, second_DF in zip(*problem.linear_weights(), strict=True)
+            for first_HD, second_DF in zip(*problem.weights(), strict=True)
         )
 
     def leaves(self) -> list[Tensor]:
@@ -174,7 +165,7 @@ class Modules(Layer):
         gradients = [
             torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in self.leaves()
         ]
-        return torch.stack(gradients[0::2]).mT, torch.stack(gradients[1::2]).mT
+        return torch.stack(gradients[0::2]), torch.stack(gradients[1::2])
 
 
 class MaskLoop(Modules):

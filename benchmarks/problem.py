@@ -1,18 +1,17 @@
 """What is computed: the expert part of an MoE layer, the same for every implementation.
 
-Tokens, chosen experts and gates are given, so that no router is timed. An implementation keeps
-its own leaves in the layout that it wants; its results are compared in the layout of the package.
+Tokens, chosen experts and gates are given, so that no router is timed.
 """
 
 import abc
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from moe_tutorial import softmax_over_chosen, top_k
-from moe_tutorial.layer.experts import Activation, Experts
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.layer.feed_forward import Activation
 
 CACHED = 2**26
 """Bytes: weights above this fit no cache, so that sharing them favours nobody."""
@@ -84,29 +83,14 @@ class Problem:
         self.grad_TD = normal(size.tokens, size.model_width).to(dtype)
         self.experts_TK = top_k(logits_TE, size.k)
         self.gates_TK = softmax_over_chosen(logits_TE, self.experts_TK).to(dtype)
-        self.in_EDH = experts.in_EDH.detach().to(dtype)
-        self.out_EFD = experts.out_EFD.detach().to(dtype)
-        self._shared: dict[str, tuple[Tensor, Tensor]] = {}
+        self.in_EHD = experts.in_EHD.detach().to(dtype)
+        self.out_EDF = experts.out_EDF.detach().to(dtype)
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Both weights as this package keeps them, ``[E, in, out]``."""
-        return self._private("ours", lambda: (self.in_EDH, self.out_EFD))
-
-    def linear_weights(self) -> tuple[Tensor, Tensor]:
-        """Both weights as ``nn.Linear`` keeps them, ``[E, out, in]``."""
-        return self._private(
-            "linear", lambda: (self.in_EDH.mT.contiguous(), self.out_EFD.mT.contiguous())
-        )
-
-    def _private(
-        self, layout: str, make: Callable[[], tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        if layout not in self._shared:
-            self._shared[layout] = make()
-        first, second = self._shared[layout]
-        if first.nbytes + second.nbytes > CACHED:
-            return first, second
-        return first.clone(), second.clone()
+        """Both weights, ``[E, out, in]``: as ``nn.Linear`` keeps them, and all peers of today."""
+        if self.in_EHD.nbytes + self.out_EDF.nbytes > CACHED:
+            return self.in_EHD, self.out_EDF
+        return self.in_EHD.clone(), self.out_EDF.clone()
 
 
 class Layer(abc.ABC):
@@ -127,7 +111,7 @@ class Layer(abc.ABC):
 
     @abc.abstractmethod
     def weight_gradients(self) -> tuple[Tensor, Tensor]:
-        """The gradients in the layout of this package."""
+        """The gradients, ``[E, out, in]``."""
 
     def forward_only(self) -> Tensor:
         """What is timed as "forward": nothing is kept for a backward."""
@@ -149,13 +133,13 @@ class Layer(abc.ABC):
         torch.autograd.backward(y_TD, self.problem.grad_TD)
         assert self.x_TD.grad is not None
         assert self.gates_TK.grad is not None
-        in_EDH, out_EFD = self.weight_gradients()
+        in_EHD, out_EDF = self.weight_gradients()
         results = {
             "output": y_TD.detach(),
             "gradient of the tokens": self.x_TD.grad,
             "gradient of the gates": self.gates_TK.grad,
-            "gradient of the first weights": in_EDH,
-            "gradient of the second weights": out_EFD,
+            "gradient of the first weights": in_EHD,
+            "gradient of the second weights": out_EDF,
         }
         self.clear()
         return results

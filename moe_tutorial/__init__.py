@@ -17,7 +17,8 @@ so ``logits_TE`` has one row per token and one column per expert.
 from moe_tutorial.layer.block import Attention, Block
 from moe_tutorial.layer.dispatch import dispatch
 from moe_tutorial.layer.experts import Experts
-from moe_tutorial.layer.moe import FeedForward, MoELayer, MoEOutput
+from moe_tutorial.layer.feed_forward import FeedForward
+from moe_tutorial.layer.moe import MoELayer, MoEOutput
 from moe_tutorial.learning.balance import (
     gshard_loss,
     importance,

@@ -221,7 +221,7 @@ def test_a_switch_layer_of_transformers() -> None:
     with torch.no_grad():
         for e in range(4):
             expert = getattr(theirs.experts, f"expert_{e}")
-            experts.in_EDH[e], experts.out_EFD[e] = expert.wi.weight.T, expert.wo.weight.T
+            experts.in_EHD[e], experts.out_EDF[e] = expert.wi.weight, expert.wo.weight
     layer = MoELayer(router, experts)
     # A factor of 1 for 24 tokens is a capacity of 6.
     router.register_forward_hook(lambda module, x, routing: limit_capacity(routing, 1.0))

@@ -336,10 +336,7 @@ def test_computing_only_what_is_kept_gives_the_same_output_and_gradients(activat
     experts = layer.experts
     x_BSD.requires_grad_()
     limited = limit_capacity(layer.router(x_BSD), 0.8)
-    all_BSD = dispatch(
-        x_BSD, limited.experts_TK, limited.gates_TK, experts.in_EDH, experts.out_EFD,
-        experts.activation,
-    )  # fmt: skip
+    all_BSD = dispatch(x_BSD, limited.experts_TK, limited.gates_TK, experts)
     kept_BSD = dispatch_kept(x_BSD, limited, experts)
     same(kept_BSD, all_BSD, atol=1e-14)
     inputs = [x_BSD, *layer.parameters()]
@@ -422,10 +419,10 @@ def test_a_layer_with_expert_choice() -> None:
     for s in range(15):
         for e in range(4):
             if limited.kept_TK[s, e]:
-                gate_up = x_SD[s] @ layer.experts.in_EDH[e]
+                gate_up = layer.experts.in_EHD[e] @ x_SD[s]
                 gate, up = gate_up.chunk(2)
                 hidden = torch.nn.functional.silu(gate) * up
-                one_by_one_SD[s] += limited.gates_TK[s, e] * (hidden @ layer.experts.out_EFD[e])
+                one_by_one_SD[s] += limited.gates_TK[s, e] * (layer.experts.out_EDF[e] @ hidden)
     same(dispatch_kept(x_SD, limited, layer.experts), one_by_one_SD, atol=1e-14)
     layer.router.register_forward_hook(
         lambda module, x, routing: expert_choice(routing.logits_TE, 6)

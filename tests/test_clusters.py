@@ -67,7 +67,7 @@ def test_the_gradient_reaches_the_chosen_experts_alone() -> None:
     x_TD, y_TD = make_task(0).sample(4, generator(0))
     output = layer(x_TD)
     (output.y_TD - y_TD).square().sum().backward()
-    reached_E = layer.experts.in_EDH.grad.flatten(1).norm(dim=-1) > 0
+    reached_E = layer.experts.in_EHD.grad.flatten(1).norm(dim=-1) > 0
     same(reached_E, expert_load(output.routing.experts_TK, EXPERTS) > 0)
 
 

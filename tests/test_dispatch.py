@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from moe_tutorial.layer.dispatch import chosen_method, dispatch
-from moe_tutorial.layer.experts import activate
-from moe_tutorial.layer.methods import FEW_ROWS, _empty, _gradient_of, _zeros
+from moe_tutorial.layer.feed_forward import ExpertWeights, activate
+from moe_tutorial.layer.memory import FEW_ROWS, empty, gradient_of, zeros
 
 ACTIVATIONS = ["gelu", "swiglu"]
 # One row of a matrix product may be calculated by another kernel than many rows.
@@ -28,8 +28,8 @@ needs_grouped = pytest.mark.skipif(not GROUPED, reason="this torch has no groupe
 def one_token_at_a_time(
     x_TD: Tensor,
     gates_TK: Tensor,
-    in_EDH: Tensor,
-    out_EFD: Tensor,
+    in_EHD: Tensor,
+    out_EDF: Tensor,
     in_bias_EH: Tensor | None = None,
     out_bias_ED: Tensor | None = None,
     *,
@@ -41,10 +41,10 @@ def one_token_at_a_time(
     for t, u in enumerate(x_TD):
         y = torch.zeros_like(u)
         for k, e in enumerate(experts_TK[t].tolist()):
-            hidden = u @ in_EDH[e]
+            hidden = in_EHD[e] @ u
             if in_bias_EH is not None:
                 hidden = hidden + in_bias_EH[e]
-            output = activate(hidden[None], activation)[0] @ out_EFD[e]  # type: ignore[arg-type]
+            output = out_EDF[e] @ activate(hidden[None], activation)[0]  # type: ignore[arg-type]
             if out_bias_ED is not None:
                 output = output + out_bias_ED[e]
             y = y + gates_TK[t, k] * output
@@ -72,7 +72,7 @@ def problem(
 
     H = F if activation == "gelu" else 2 * F
     experts_TK = torch.rand(T, E, generator=generator).argsort(-1)[:, :K]
-    arguments = [draw(T, D), draw(T, K), draw(E, D, H) / D**0.5, draw(E, F, D) / F**0.5]
+    arguments = [draw(T, D), draw(T, K), draw(E, H, D) / D**0.5, draw(E, D, F) / F**0.5]
     if bias:
         arguments += [draw(E, H), draw(E, D)]
     return experts_TK, [a.requires_grad_() for a in arguments], draw(T, D)
@@ -88,11 +88,10 @@ def outputs_and_gradients(
 def run(experts_TK: Tensor, arguments: list[Tensor], activation: Any, method: Any) -> Tensor:
     x_TD, gates_TK, *weights = arguments
     if method == OURS:
-        with mock.patch("moe_tutorial.layer.dispatch._autograd_serves", return_value=False):
+        with mock.patch("moe_tutorial.layer.dispatch.autograd_serves", return_value=False):
             return run(experts_TK, arguments, activation, "grouped")
-    return dispatch(
-        x_TD, experts_TK, gates_TK, *weights[:2], activation, *weights[2:], method=method
-    )
+    experts = ExpertWeights(weights[0], weights[1], activation, *weights[2:])
+    return dispatch(x_TD, experts_TK, gates_TK, experts, method=method)
 
 
 def expected(
@@ -143,7 +142,7 @@ def test_all_tokens_to_one_expert_and_none_to_the_others(
     method: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:
-        monkeypatch.setattr("moe_tutorial.layer.methods.LARGE", 1)
+        monkeypatch.setattr("moe_tutorial.layer.memory.LARGE", 1)
     experts_TK, arguments, grad_y_TD = problem(40, 5, 1, dtype=torch.float32)
     experts_TK = torch.full_like(experts_TK, 3)
     found = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", method)
@@ -157,10 +156,10 @@ def test_all_tokens_to_one_expert_and_none_to_the_others(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1,), (0, 4)])
 def test_zeros_are_those_of_torch(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    zeros = _zeros(torch.empty(1, dtype=dtype), *shape)
-    assert torch.equal(zeros, torch.zeros(shape, dtype=dtype))
-    assert zeros.dtype == dtype
-    assert zeros.data_ptr() % 64 == 0
+    memory = zeros(torch.empty(1, dtype=dtype), *shape)
+    assert torch.equal(memory, torch.zeros(shape, dtype=dtype))
+    assert memory.dtype == dtype
+    assert memory.data_ptr() % 64 == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -169,8 +168,8 @@ def test_memory_is_as_asked_for(
     large: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:
-        monkeypatch.setattr("moe_tutorial.layer.methods.LARGE", 1)
-    memory = _empty(torch.empty(1, dtype=dtype), 3, 5, 7)
+        monkeypatch.setattr("moe_tutorial.layer.memory.LARGE", 1)
+    memory = empty(torch.empty(1, dtype=dtype), 3, 5, 7)
     assert memory.shape == (3, 5, 7)
     assert memory.dtype == dtype
     assert memory.is_contiguous()
@@ -179,26 +178,26 @@ def test_memory_is_as_asked_for(
 
 
 @pytest.mark.parametrize("rows", [9, 9 * FEW_ROWS])
-@pytest.mark.parametrize("like_linear", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
 @given(st.permutations(range(9)), st.integers(0, 9))
 def test_gradients_of_idle_experts_are_zero_in_used_memory(
-    like_linear: bool, rows: int, ids: list[int], num_idle: int
+    transposed: bool, rows: int, ids: list[int], num_idle: int
 ) -> None:
     idle, busy = ids[:num_idle], ids[num_idle:]
-    weight_EDH = torch.empty(9, 4, 6).mT if like_linear else torch.empty(9, 6, 4)
+    weight_EHD = torch.empty(9, 4, 6).mT if transposed else torch.empty(9, 6, 4)
 
     def used(like: Tensor, *shape: int) -> Tensor:
         return like.new_full(shape, torch.nan)
 
     large_pages = mock.Mock(side_effect=used)
-    name = "moe_tutorial.layer.methods._empty"
+    name = "moe_tutorial.layer.memory.empty"
     with mock.patch(name, large_pages), mock.patch.object(Tensor, "new_empty", used):
-        gradient_EDH = _gradient_of(weight_EDH, [(e, slice(0, rows)) for e in sorted(busy)])
+        gradient_EHD = gradient_of(weight_EHD, [(e, slice(0, rows)) for e in sorted(busy)])
     assert large_pages.called == (num_idle <= 2 and rows < 9 * FEW_ROWS)
-    assert gradient_EDH.shape == weight_EDH.shape
-    assert gradient_EDH.stride() == weight_EDH.stride()
+    assert gradient_EHD.shape == weight_EHD.shape
+    assert gradient_EHD.stride() == weight_EHD.stride()
     for e in idle:
-        assert gradient_EDH[e].count_nonzero() == 0
+        assert gradient_EHD[e].count_nonzero() == 0
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -207,16 +206,18 @@ def test_gradcheck(activation: Any, bias: bool) -> None:
     experts_TK, arguments, _ = problem(5, 4, 2, activation=activation, bias=bias, D=3, F=4)
 
     def run(x_TD: Tensor, gates_TK: Tensor, *weights: Tensor) -> Tensor:
-        return dispatch(x_TD, experts_TK, gates_TK, *weights[:2], activation, *weights[2:])
+        experts = ExpertWeights(weights[0], weights[1], activation, *weights[2:])
+        return dispatch(x_TD, experts_TK, gates_TK, experts)
 
     assert torch.autograd.gradcheck(run, arguments)
+    assert torch.autograd.gradgradcheck(run, arguments)
 
 
 @given(st.integers(0, 30), st.integers(1, 9), st.integers(0, 2**31))
 def test_permuting_experts_or_tokens_permutes_the_result(T: int, E: int, seed: int) -> None:
     K = 1 + seed % E
-    experts_TK, (x_TD, gates_TK, in_EDH, out_EFD), _ = problem(T, E, K, seed=seed, D=4, F=4)
-    y_TD = dispatch(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, "gelu")
+    experts_TK, (x_TD, gates_TK, in_EHD, out_EDF), _ = problem(T, E, K, seed=seed, D=4, F=4)
+    y_TD = dispatch(x_TD, experts_TK, gates_TK, ExpertWeights(in_EHD, out_EDF, "gelu"))
     generator = torch.Generator().manual_seed(seed)
     new_id_E, token_T = (
         torch.randperm(E, generator=generator),
@@ -224,11 +225,17 @@ def test_permuting_experts_or_tokens_permutes_the_result(T: int, E: int, seed: i
     )
     old_id_E = new_id_E.argsort()
     renamed = dispatch(
-        x_TD, new_id_E[experts_TK], gates_TK, in_EDH[old_id_E], out_EFD[old_id_E], "gelu"
+        x_TD,
+        new_id_E[experts_TK],
+        gates_TK,
+        ExpertWeights(in_EHD[old_id_E], out_EDF[old_id_E], "gelu"),
     )
     assert torch.allclose(renamed, y_TD, rtol=1e-12, atol=1e-12)
     shuffled = dispatch(
-        x_TD[token_T], experts_TK[token_T], gates_TK[token_T], in_EDH, out_EFD, "gelu"
+        x_TD[token_T],
+        experts_TK[token_T],
+        gates_TK[token_T],
+        ExpertWeights(in_EHD, out_EDF, "gelu"),
     )
     assert torch.allclose(shuffled, y_TD[token_T], rtol=1e-12, atol=1e-12)
 
@@ -242,25 +249,27 @@ def test_two_runs_give_the_same_bits(method: str) -> None:
 
 
 def test_leading_dimensions_and_strides_do_not_matter() -> None:
-    experts_TK, (x_TD, gates_TK, in_EDH, out_EFD), _ = problem(12, 4, 2)
-    y_TD = dispatch(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, "gelu")
+    experts_TK, (x_TD, gates_TK, in_EHD, out_EDF), _ = problem(12, 4, 2)
+    y_TD = dispatch(x_TD, experts_TK, gates_TK, ExpertWeights(in_EHD, out_EDF, "gelu"))
     batch = dispatch(
         x_TD.reshape(3, 4, 16), experts_TK.reshape(3, 4, 2), gates_TK.reshape(3, 4, 2),
-        in_EDH.mT.contiguous().mT, out_EFD.mT.contiguous().mT, "gelu",
+        ExpertWeights(in_EHD.mT.contiguous().mT, out_EDF.mT.contiguous().mT, "gelu"),
     )  # fmt: skip
     assert torch.allclose(batch.reshape(12, 16), y_TD, rtol=1e-13, atol=1e-13)
-    strided = dispatch(x_TD.T.contiguous().T, experts_TK, gates_TK, in_EDH, out_EFD, "gelu")
+    strided = dispatch(
+        x_TD.T.contiguous().T, experts_TK, gates_TK, ExpertWeights(in_EHD, out_EDF, "gelu")
+    )
     assert torch.allclose(strided, y_TD, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("method", METHODS)
-def test_weights_may_lie_in_memory_as_those_of_linear(
+def test_weights_may_lie_transposed_in_memory(
     method: str, activation: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:  # every result then comes from pages of its own
-        monkeypatch.setattr("moe_tutorial.layer.methods.LARGE", 1)
+        monkeypatch.setattr("moe_tutorial.layer.memory.LARGE", 1)
     experts, arguments, grad = problem(40, 5, 2, activation=activation, dtype=torch.float32)
     expected = outputs_and_gradients(experts, arguments, grad, activation, method)
     turned = [weight.detach().mT.contiguous().mT.requires_grad_() for weight in arguments[2:]]
@@ -287,11 +296,11 @@ def test_a_graph_may_be_kept_for_another_backward(method: Any) -> None:
 @needs_grouped
 def test_without_grouped_mm_the_loop_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     experts_TK, arguments, grad_y_TD = problem(4, 6, 2, dtype=torch.float32)
-    x_TD, _, in_EDH, out_EFD = arguments
-    assert chosen_method(x_TD, experts_TK, in_EDH, out_EFD, None) == "grouped"
+    x_TD, _, in_EHD, out_EDF = arguments
+    assert chosen_method(x_TD, experts_TK, ExpertWeights(in_EHD, out_EDF, "gelu")) == "grouped"
     with_it = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", None)
     monkeypatch.delattr(torch.nn.functional, "grouped_mm")
-    assert chosen_method(x_TD, experts_TK, in_EDH, out_EFD, None) == "loop"
+    assert chosen_method(x_TD, experts_TK, ExpertWeights(in_EHD, out_EDF, "gelu")) == "loop"
     without = outputs_and_gradients(experts_TK, arguments, grad_y_TD, "gelu", None)
     for a, b in zip(with_it, without, strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -311,8 +320,8 @@ def test_without_grouped_mm_the_loop_serves(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_the_rule(T: int, dtype: torch.dtype, width: int, method: str) -> None:
-    experts_TK, (x_TD, _, in_EDH, out_EFD), _ = problem(T, 8, 2, dtype=dtype, D=width, F=16)
-    assert chosen_method(x_TD, experts_TK, in_EDH, out_EFD, None) == method
+    experts_TK, (x_TD, _, in_EHD, out_EDF), _ = problem(T, 8, 2, dtype=dtype, D=width, F=16)
+    assert chosen_method(x_TD, experts_TK, ExpertWeights(in_EHD, out_EDF, "gelu")) == method
 
 
 @needs_grouped
@@ -331,7 +340,7 @@ def test_whose_backward(dtype: torch.dtype, num_experts: int, ours: bool) -> Non
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"x_TD": torch.ones(5, 3)}, ValueError, r"in_EDH must have shape|x_TD must have shape"),
+        ({"x_TD": torch.ones(5, 3)}, ValueError, r"in_EHD must have shape|x_TD must have shape"),
         ({"x_TD": torch.ones(5, 16, dtype=torch.int64)}, TypeError, "x_TD must have a floating"),
         ({"gates_TK": torch.ones(5, 3)}, ValueError, r"gates_TK must have shape \(5, 2\)"),
         ({"gates_TK": torch.full((5, 2), torch.nan)}, ValueError, "gates_TK must be finite"),
@@ -341,30 +350,32 @@ def test_whose_backward(dtype: torch.dtype, num_experts: int, ours: bool) -> Non
             "experts_TK must hold int64 expert ids, got torch.float32",
         ),
         ({"experts_TK": torch.tensor([[0, 9]] * 5)}, ValueError, "from 0 to 5, got 9"),
-        ({"in_EDH": torch.ones(6, 16, 25)}, ValueError, r"in_EDH must have shape \(6, 16, 24\)"),
+        ({"in_EHD": torch.ones(6, 25, 16)}, ValueError, r"in_EHD must have shape \(6, 24, 16\)"),
         ({"activation": "relu"}, ValueError, "activation must be one of 'gelu', 'swiglu'"),
         ({"in_bias_EH": torch.ones(6, 24)}, ValueError, "must both be given, or neither"),
-        ({"out_EFD": torch.ones(6, 24, 16, device="meta")}, ValueError, "out_EFD on meta"),
+        ({"out_EDF": torch.ones(6, 16, 24, device="meta")}, ValueError, "out_EDF on meta"),
     ],
 )
 def test_bad_input_is_refused_by_name(
     change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    experts_TK, (x_TD, gates_TK, in_EDH, out_EFD), _ = problem(5, 6, 2, dtype=torch.float32)
+    experts_TK, (x_TD, gates_TK, in_EHD, out_EDF), _ = problem(5, 6, 2, dtype=torch.float32)
     arguments: dict[str, Any] = {
         "x_TD": x_TD,
         "experts_TK": experts_TK,
         "gates_TK": gates_TK,
-        "in_EDH": in_EDH,
-        "out_EFD": out_EFD,
+        "in_EHD": in_EHD,
+        "out_EDF": out_EDF,
         "activation": "gelu",
-    }
+        "in_bias_EH": None,
+    } | change
+    weights = {name: arguments.pop(name) for name in list(arguments)[3:]}
     with pytest.raises(error, match=message):
-        dispatch(**(arguments | change))
+        dispatch(**arguments, experts=ExpertWeights(**weights))
 
 
 def test_without_gradients_no_hidden_numbers_are_kept() -> None:
-    experts_TK, (x_TD, gates_TK, in_EDH, out_EFD), _ = problem(
+    experts_TK, (x_TD, gates_TK, in_EHD, out_EDF), _ = problem(
         900, 8, 2, dtype=torch.float32, F=512
     )
     peaks = []
@@ -373,7 +384,9 @@ def test_without_gradients_no_hidden_numbers_are_kept() -> None:
             torch.set_grad_enabled(enabled),
             torch.profiler.profile(profile_memory=True) as profile,
         ):
-            dispatch(x_TD, experts_TK, gates_TK, in_EDH, out_EFD, "gelu", method="loop")
+            dispatch(
+                x_TD, experts_TK, gates_TK, ExpertWeights(in_EHD, out_EDF, "gelu"), method="loop"
+            )
         largest = max(abs(event.cpu_memory_usage) for event in profile.events())
         peaks.append(largest)
     all_hidden = 4 * 900 * 2 * 512

@@ -11,7 +11,8 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 from moe_tutorial.layer.block import Attention, Block
 from moe_tutorial.layer.experts import Experts
-from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.layer.feed_forward import FeedForward
+from moe_tutorial.layer.moe import MoELayer
 from moe_tutorial.learning.language_model import LanguageModel, positions
 from moe_tutorial.learning.text import Batch
 from moe_tutorial.learning.training import cross_entropy
@@ -77,8 +78,8 @@ def test_mixtral_with_its_positions_taken_away() -> None:
             ),
             (attention.o_proj.weight, block.attention.out.weight),
             (sparse_half.gate.weight, block.layer.router.centroids_ED),
-            (sparse_half.experts.gate_up_proj.mT, block.layer.experts.in_EDH),
-            (sparse_half.experts.down_proj.mT, block.layer.experts.out_EFD),
+            (sparse_half.experts.gate_up_proj, block.layer.experts.in_EHD),
+            (sparse_half.experts.down_proj, block.layer.experts.out_EDF),
             (layer.input_layernorm.weight, block.attention_norm.weight),
             (layer.post_attention_layernorm.weight, block.layer_norm.weight),
         ]
@@ -154,7 +155,7 @@ def test_gradients_reach_every_weight(model: LanguageModel, device: torch.device
     for name, parameter in model.named_parameters():
         gradient = parameter.grad
         assert gradient is not None, name
-        stacked = name.endswith(("in_EDH", "out_EFD"))
+        stacked = name.endswith(("in_EHD", "out_EDF"))
         parts = gradient if stacked else gradient[None]
         assert all(part.abs().max() > 0 for part in parts), name
 

@@ -20,9 +20,9 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
 
 from moe_tutorial import Router, combine, keep, renormalise, sigmoid, top_k
 from moe_tutorial.layer.block import Attention, Block
-from moe_tutorial.layer.dispatch import dispatch
-from moe_tutorial.layer.experts import Experts, activate
-from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.layer.feed_forward import FeedForward, activate
+from moe_tutorial.layer.moe import MoELayer
 
 B, S, D, F, E, K = 3, 17, 32, 48, 8, 2
 
@@ -40,9 +40,9 @@ def tokens(dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
 
 
 def same_outputs_and_gradients(
-    ours: nn.Module, theirs: nn.Module, pairs: list[tuple[Tensor, Tensor, bool]]
+    ours: nn.Module, theirs: nn.Module, pairs: list[tuple[Tensor, Tensor]]
 ) -> None:
-    """Equal outputs, token gradients, and weight gradients (transposed where the flag says so)."""
+    """Equal outputs, token gradients, and weight gradients."""
     mine, other = (tokens().requires_grad_() for _ in range(2))
     y, reference = ours(mine), theirs(other)
     y = y if isinstance(y, Tensor) else y.y_TD
@@ -51,9 +51,8 @@ def same_outputs_and_gradients(
     reference.backward(grad_y)
     assert torch.allclose(y, reference, rtol=1e-6, atol=1e-6)
     assert torch.allclose(mine.grad, other.grad, rtol=1e-6, atol=1e-6)
-    for weight, their_weight, transposed in pairs:
-        gradient = their_weight.grad.mT if transposed else their_weight.grad
-        assert torch.allclose(weight.grad, gradient, rtol=1e-6, atol=1e-6)
+    for weight, their_weight in pairs:
+        assert torch.allclose(weight.grad, their_weight.grad, rtol=1e-6, atol=1e-6)
 
 
 def load(target: Tensor, source: Tensor) -> None:
@@ -69,15 +68,15 @@ def test_mixtral() -> None:
     randomise(theirs)
     ours = MoELayer(Router(D, E, K), Experts(E, D, F)).double()
     load(ours.router.centroids_ED, theirs.gate.weight)
-    load(ours.experts.in_EDH, theirs.experts.gate_up_proj.mT)
-    load(ours.experts.out_EFD, theirs.experts.down_proj.mT)
+    load(ours.experts.in_EHD, theirs.experts.gate_up_proj)
+    load(ours.experts.out_EDF, theirs.experts.down_proj)
     same_outputs_and_gradients(
         ours,
         theirs,
         [
-            (ours.router.centroids_ED, theirs.gate.weight, False),
-            (ours.experts.in_EDH, theirs.experts.gate_up_proj, True),
-            (ours.experts.out_EFD, theirs.experts.down_proj, True),
+            (ours.router.centroids_ED, theirs.gate.weight),
+            (ours.experts.in_EHD, theirs.experts.gate_up_proj),
+            (ours.experts.out_EDF, theirs.experts.down_proj),
         ],
     )
 
@@ -102,8 +101,8 @@ def test_qwen2_moe_with_a_gated_shared_expert(norm_topk_prob: bool) -> None:
     ).double()
     shared = theirs.shared_expert
     load(ours.router.centroids_ED, theirs.gate.weight)
-    load(ours.experts.in_EDH, theirs.experts.gate_up_proj.mT)
-    load(ours.experts.out_EFD, theirs.experts.down_proj.mT)
+    load(ours.experts.in_EHD, theirs.experts.gate_up_proj)
+    load(ours.experts.out_EDF, theirs.experts.down_proj)
     load(ours.shared.into.weight, torch.cat([shared.gate_proj.weight, shared.up_proj.weight]))
     load(ours.shared.out.weight, shared.down_proj.weight)
     load(ours.shared_gate.weight, theirs.shared_expert_gate.weight)
@@ -111,11 +110,11 @@ def test_qwen2_moe_with_a_gated_shared_expert(norm_topk_prob: bool) -> None:
         ours,
         theirs,
         [
-            (ours.router.centroids_ED, theirs.gate.weight, False),
-            (ours.experts.in_EDH, theirs.experts.gate_up_proj, True),
-            (ours.experts.out_EFD, theirs.experts.down_proj, True),
-            (ours.shared.out.weight, shared.down_proj.weight, False),
-            (ours.shared_gate.weight, theirs.shared_expert_gate.weight, False),
+            (ours.router.centroids_ED, theirs.gate.weight),
+            (ours.experts.in_EHD, theirs.experts.gate_up_proj),
+            (ours.experts.out_EDF, theirs.experts.down_proj),
+            (ours.shared.out.weight, shared.down_proj.weight),
+            (ours.shared_gate.weight, theirs.shared_expert_gate.weight),
         ],
     )
 
@@ -136,8 +135,8 @@ def test_switch() -> None:
     ours = MoELayer(Router(D, E, 1, renormalise=False), Experts(E, D, F, activation="gelu")).float()
     load(ours.router.centroids_ED, theirs.router.classifier.weight)
     experts = [theirs.experts[f"expert_{e}"] for e in range(E)]
-    load(ours.experts.in_EDH, torch.stack([e.wi.weight.T for e in experts]))
-    load(ours.experts.out_EFD, torch.stack([e.wo.weight.T for e in experts]))
+    load(ours.experts.in_EHD, torch.stack([e.wi.weight for e in experts]))
+    load(ours.experts.out_EDF, torch.stack([e.wo.weight for e in experts]))
     mine, other = (tokens(torch.float32).requires_grad_() for _ in range(2))
     y, reference = ours(mine).y_TD, theirs(other)
     assert torch.allclose(y, reference, rtol=1e-5, atol=1e-6)
@@ -147,8 +146,8 @@ def test_switch() -> None:
     assert torch.allclose(
         ours.router.centroids_ED.grad, theirs.router.classifier.weight.grad, rtol=1e-4, atol=1e-5
     )
-    their_in = torch.stack([e.wi.weight.grad.T for e in experts])
-    assert torch.allclose(ours.experts.in_EDH.grad, their_in, rtol=1e-4, atol=1e-5)
+    their_in = torch.stack([e.wi.weight.grad for e in experts])
+    assert torch.allclose(ours.experts.in_EHD.grad, their_in, rtol=1e-4, atol=1e-5)
 
 
 def test_deepseek_v3_by_its_own_rule() -> None:
@@ -168,8 +167,8 @@ def test_deepseek_v3_by_its_own_rule() -> None:
     bias_E = torch.linspace(-0.2, 0.2, E, dtype=torch.float64)
     theirs.gate.e_score_correction_bias = bias_E
     experts, shared = Experts(E, D, F).double(), FeedForward(D, F).double()
-    load(experts.in_EDH, theirs.experts.gate_up_proj.mT)
-    load(experts.out_EFD, theirs.experts.down_proj.mT)
+    load(experts.in_EHD, theirs.experts.gate_up_proj)
+    load(experts.out_EDF, theirs.experts.down_proj)
     their_shared = theirs.shared_experts
     load(
         shared.into.weight,
@@ -183,18 +182,15 @@ def test_deepseek_v3_by_its_own_rule() -> None:
             scores = sigmoid(x_BSD.float() @ theirs.gate.weight.float().T)
             chosen = top_k(scores + bias_E.float(), K)
             gates = 2.5 * renormalise(scores, chosen)
-            routed = dispatch(
-                x_BSD, chosen, gates.double(), experts.in_EDH, experts.out_EFD, "swiglu"
-            )
-            return routed + shared(x_BSD)
+            return experts(x_BSD, chosen, gates.double()) + shared(x_BSD)
 
     same_outputs_and_gradients(
         ByHand(),
         theirs,
         [
-            (experts.in_EDH, theirs.experts.gate_up_proj, True),
-            (experts.out_EFD, theirs.experts.down_proj, True),
-            (shared.out.weight, their_shared.down_proj.weight, False),
+            (experts.in_EHD, theirs.experts.gate_up_proj),
+            (experts.out_EDF, theirs.experts.down_proj),
+            (shared.out.weight, their_shared.down_proj.weight),
         ],
     )
 
@@ -219,10 +215,10 @@ def test_every_router_and_both_places_of_the_gates(options: dict, gates_on: str)
     routing = output.routing
     outputs = []
     for k in range(K):
-        in_DH, out_FD = (w[routing.experts_TK[..., k]] for w in layer.experts.parameters())
+        in_HD, out_DF = (w[routing.experts_TK[..., k]] for w in layer.experts.parameters())
         u = x * routing.gates_TK[..., k, None] if gates_on == "input" else x
-        hidden = torch.einsum("bsd,bsdh->bsh", u, in_DH)
-        outputs.append(torch.einsum("bsf,bsfd->bsd", activate(hidden, "swiglu"), out_FD))
+        hidden = torch.einsum("bsd,bshd->bsh", u, in_HD)
+        outputs.append(torch.einsum("bsf,bsdf->bsd", activate(hidden, "swiglu"), out_DF))
     stacked = torch.stack(outputs, dim=-2)
     gates = torch.ones_like(routing.gates_TK) if gates_on == "input" else routing.gates_TK
     assert torch.allclose(output.y_TD, combine(stacked, gates), rtol=1e-12, atol=1e-12)
@@ -238,8 +234,7 @@ def test_gates_reach_the_router() -> None:
         logits = x @ centroids.T
         chosen = layer(x).routing.experts_TK
         gates = keep(torch.softmax(logits, -1), chosen)
-        experts = layer.experts
-        return dispatch(x, chosen, gates, experts.in_EDH, experts.out_EFD, "swiglu").sum()
+        return layer.experts(x, chosen, gates).sum()
 
     layer(x).y_TD.sum().backward()
     (expected,) = torch.autograd.grad(loss(layer.router.centroids_ED), layer.router.centroids_ED)
@@ -335,8 +330,8 @@ def test_bad_input_is_refused_by_name(make: object, message: str) -> None:
 def test_an_expert_is_a_feed_forward_network(activation: str, bias: bool) -> None:
     experts = Experts(1, D, F, activation=activation, bias=bias).double()
     dense = FeedForward(D, F, activation=activation, bias=bias).double()
-    load(experts.in_EDH, dense.into.weight.T[None])
-    load(experts.out_EFD, dense.out.weight.T[None])
+    load(experts.in_EHD, dense.into.weight[None])
+    load(experts.out_EDF, dense.out.weight[None])
     if bias:
         load(experts.in_bias_EH, dense.into.bias[None])
         load(experts.out_bias_ED, dense.out.bias[None])

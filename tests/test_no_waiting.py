@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from moe_tutorial import Router, gumbel_top_k, softmax
 from moe_tutorial.layer.dispatch import dispatch
 from moe_tutorial.layer.experts import Experts
-from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.layer.feed_forward import ExpertWeights, FeedForward
+from moe_tutorial.layer.moe import MoELayer
 
 # Operations whose result has to be known to the host before it can go on.
 ASKING = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select"}
@@ -94,10 +95,9 @@ def bad_dispatch(**change: Tensor) -> Tensor:
         "x_TD": torch.ones(4, 16),
         "experts_TK": torch.tensor([[0, 1]] * 4),
         "gates_TK": torch.ones(4, 2),
-        "in_EDH": torch.ones(3, 16, 16),
-        "out_EFD": torch.ones(3, 16, 16),
     }
-    return dispatch(**(arguments | change), activation="gelu")  # type: ignore[arg-type]
+    experts = ExpertWeights(torch.ones(3, 16, 16), torch.ones(3, 16, 16), "gelu")
+    return dispatch(**(arguments | change), experts=experts)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from moe_tutorial.layer.block import Attention, Block
 from moe_tutorial.layer.experts import Experts
-from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.layer.feed_forward import FeedForward
+from moe_tutorial.layer.moe import MoELayer
 from moe_tutorial.learning.language_model import LanguageModel, Prediction
 from moe_tutorial.learning.text import Batch, Corpus, Text, corpus, draw_batch
 from moe_tutorial.learning.training import History, Settings, cross_entropy, evaluate, train

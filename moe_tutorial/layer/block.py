@@ -6,7 +6,8 @@ h = x + attention(norm(x));  y = h + layer(norm(h)).                            
 import torch
 from torch import Tensor, nn
 
-from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.layer.feed_forward import FeedForward
+from moe_tutorial.layer.moe import MoELayer
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.validation import check_floating, check_size
 

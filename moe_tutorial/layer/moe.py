@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from moe_tutorial.layer.dispatch import dispatch
-from moe_tutorial.layer.experts import Activation, Experts, activate, first_width
+from moe_tutorial.layer.experts import Experts
+from moe_tutorial.layer.feed_forward import FeedForward
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.routing.router import Router
-from moe_tutorial.validation import check_choice, check_size
+from moe_tutorial.validation import check_choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,42 +27,6 @@ class MoEOutput:
 
     y_TD: Tensor
     routing: Routing
-
-
-class FeedForward(nn.Module):
-    """One dense feed-forward network: what an MoE layer replaces, and what a shared expert is.
-
-    Args:
-        model_width: D.
-        hidden_width: F.
-        activation: ``"swiglu"`` or ``"gelu"``.
-        bias: whether both matrices have a bias.
-
-    Raises:
-        TypeError, ValueError: a size that is no positive int, or an unknown activation.
-    """
-
-    def __init__(
-        self,
-        model_width: int,
-        hidden_width: int,
-        *,
-        activation: Activation = "swiglu",
-        bias: bool = False,
-    ) -> None:
-        super().__init__()
-        check_size("model_width", model_width)
-        check_size("hidden_width", hidden_width)
-        check_choice("activation", activation, ("gelu", "swiglu"))
-        self.activation: Activation = activation
-        width = first_width(hidden_width, activation)
-        self.into = nn.Linear(model_width, width, bias=bias)
-        self.out = nn.Linear(hidden_width, model_width, bias=bias)
-
-    def forward(self, x_TD: Tensor) -> Tensor:
-        """Transform tokens ``[..., D]``, each on its own."""
-        y_TD: Tensor = self.out(activate(self.into(x_TD), self.activation))
-        return y_TD
 
 
 class MoELayer(nn.Module):
@@ -96,10 +60,10 @@ class MoELayer(nn.Module):
     ) -> None:
         super().__init__()
         num_experts, model_width = router.centroids_ED.shape
-        if experts.in_EDH.shape[:2] != (num_experts, model_width):
+        if experts.out_EDF.shape[:2] != (num_experts, model_width):
             raise ValueError(
                 f"experts must be {num_experts} of width {model_width} as in router, got "
-                f"{experts.in_EDH.shape[0]} of width {experts.in_EDH.shape[1]}"
+                f"{experts.out_EDF.shape[0]} of width {experts.out_EDF.shape[1]}"
             )
         if shared is not None and shared.into.in_features != model_width:
             raise ValueError(
@@ -129,23 +93,14 @@ class MoELayer(nn.Module):
                 :func:`~moe_tutorial.layer.dispatch.dispatch`.
         """
         routing: Routing = self.router(x_TD, generator)
-        u_TD, experts_TK, gates_TK = x_TD, routing.experts_TK, routing.gates_TK
+        experts_TK, gates_TK = routing.experts_TK, routing.gates_TK
         if self.gates_on == "input":
             # Every assignment becomes a token of its own, scaled before and added up after.
-            u_TD = (x_TD.unsqueeze(-2) * gates_TK.unsqueeze(-1)).to(x_TD.dtype)
-            experts_TK, gates_TK = experts_TK.unsqueeze(-1), torch.ones_like(gates_TK).unsqueeze(-1)
-        y_TD = dispatch(
-            u_TD,
-            experts_TK,
-            gates_TK,
-            self.experts.in_EDH,
-            self.experts.out_EFD,
-            self.experts.activation,
-            self.experts.in_bias_EH,
-            self.experts.out_bias_ED,
-        )
-        if self.gates_on == "input":
-            y_TD = y_TD.sum(-2)
+            u_TKD = (x_TD.unsqueeze(-2) * gates_TK.unsqueeze(-1)).to(x_TD.dtype)
+            ones_TK1 = torch.ones_like(gates_TK).unsqueeze(-1)
+            y_TD = self.experts(u_TKD, experts_TK.unsqueeze(-1), ones_TK1).sum(-2)
+        else:
+            y_TD = self.experts(x_TD, experts_TK, gates_TK)
         if self.shared is not None:
             shared_TD = self.shared(x_TD)
             if self.shared_gate is not None:

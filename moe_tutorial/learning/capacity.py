@@ -234,11 +234,7 @@ def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Te
         rows_RD,
         routing.experts_TK[kept].unsqueeze(-1),
         torch.ones_like(rows_RD[:, :1]),
-        experts.in_EDH,
-        experts.out_EFD,
-        experts.activation,
-        experts.in_bias_EH,
-        experts.out_bias_ED,
+        experts,
     )
     outputs_TKD = outputs_RD.new_zeros(*kept_TK.shape, x_TD.shape[-1])
     return combine(outputs_TKD.index_put(kept, outputs_RD), routing.gates_TK)

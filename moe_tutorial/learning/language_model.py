@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from moe_tutorial.layer import counting
 from moe_tutorial.layer.block import Attention, Block
-from moe_tutorial.layer.moe import FeedForward, MoELayer
+from moe_tutorial.layer.feed_forward import FeedForward
+from moe_tutorial.layer.moe import MoELayer
 from moe_tutorial.learning.text import VOCABULARY
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.validation import check_generator, check_size, check_tokens
@@ -135,7 +136,7 @@ def _second_half(layer: FeedForward | MoELayer) -> counting.FeedForward | counti
     if isinstance(layer, FeedForward):
         return _feed_forward(layer)
     router, experts = layer.router, layer.experts
-    num_experts, hidden_width, model_width = experts.out_EFD.shape
+    num_experts, model_width, hidden_width = experts.out_EDF.shape
     gated, bias = experts.activation == "swiglu", experts.out_bias_ED is not None
     return counting.MoE(
         counting.FeedForward(model_width, hidden_width, gated, bias),

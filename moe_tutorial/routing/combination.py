@@ -43,6 +43,11 @@ def combine(outputs_TKD: Tensor, gates_TK: Tensor) -> Tensor:
         )
     check_same_device(outputs_TKD=outputs_TKD, gates_TK=gates_TK)
     check_finite("gates_TK", gates_TK)
+    return weighted_sum(outputs_TKD, gates_TK)
+
+
+def weighted_sum(outputs_TKD: Tensor, gates_TK: Tensor) -> Tensor:
+    """:func:`combine` of arguments that were checked."""
     dtype = compute_dtype(outputs_TKD, gates_TK)
     weighted_TKD = gates_TK.to(dtype).unsqueeze(-1) * outputs_TKD.to(dtype)
     return weighted_TKD.sum(-2).to(outputs_TKD.dtype)
