@@ -1,8 +1,16 @@
-"""Mixture-of-Experts routing, one idea a module, in the order in which a token meets them.
+"""Mixture-of-Experts routing, one idea a module, in five parts that follow the book.
 
-``scores`` -> ``probabilities`` -> ``selection`` or ``sampling`` -> ``combination``, a thin
-``Router`` over them, then ``experts``, ``dispatch`` and ``layer``, and ``balance`` and ``capacity``
-for training. Names end in the shape of what they hold:
+- ``routing``: a token's decision. ``scores`` -> ``probabilities`` -> ``selection`` or
+  ``sampling`` -> ``combination``; ``decision`` takes these steps in one function, ``route``, and
+  ``router`` is centroids plus that.
+- ``layer``: ``experts``, what brings tokens to them (``dispatch``), and the layer, ``moe``.
+- ``learning``: ``loads``, ``balance`` and ``capacity``, and a small ``language_model`` with its
+  ``training``.
+- ``models``: published models.
+- ``uncertainty``: how far a decision can be trusted.
+
+Arrows run one way: ``routing`` imports from no other part, ``layer`` from ``routing``, the others
+from both. Names end in the shape of what they hold:
 
 - ``T`` tokens (any leading dimensions, such as batch and sequence)
 - ``D`` model width
@@ -14,11 +22,30 @@ for training. Names end in the shape of what they hold:
 so ``logits_TE`` has one row per token and one column per expert.
 """
 
-from moe_tutorial.layer.block import Attention, Block
+# isort: off -- the order of the book
+from moe_tutorial.routing.scores import cosine_scores, dot_scores
+from moe_tutorial.routing.probabilities import entropy, sigmoid, softmax
+from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
+from moe_tutorial.routing.sampling import (
+    gumbel_top_k,
+    noisy_logits,
+    plackett_luce_log_probability,
+)
+from moe_tutorial.routing.inclusion import (
+    inclusion_probabilities,
+    inclusion_probabilities_by_enumeration,
+)
+from moe_tutorial.routing.combination import combine, scatter_gates
+from moe_tutorial.routing.decision import LimitedRouting, RouterConfig, Routing, route
+from moe_tutorial.routing.router import Router
+
+from moe_tutorial.layer.feed_forward import ExpertWeights, FeedForward
 from moe_tutorial.layer.dispatch import dispatch
 from moe_tutorial.layer.experts import Experts
-from moe_tutorial.layer.feed_forward import FeedForward
 from moe_tutorial.layer.moe import MoELayer, MoEOutput
+from moe_tutorial.layer.block import Attention, Block
+
+from moe_tutorial.learning.loads import LoadMetrics, expert_load, load_metrics
 from moe_tutorial.learning.balance import (
     gshard_loss,
     importance,
@@ -35,27 +62,17 @@ from moe_tutorial.learning.capacity import (
     limit_capacity,
     within_capacity,
 )
-from moe_tutorial.learning.causality import future_leak
 from moe_tutorial.learning.expert_choice import expert_choice
+from moe_tutorial.learning.causality import future_leak
 from moe_tutorial.learning.language_model import LanguageModel, Prediction
-from moe_tutorial.learning.loads import LoadMetrics, expert_load, load_metrics
-from moe_tutorial.routing.combination import combine, scatter_gates
-from moe_tutorial.routing.decision import LimitedRouting, Routing
-from moe_tutorial.routing.inclusion import (
-    inclusion_probabilities,
-    inclusion_probabilities_by_enumeration,
-)
-from moe_tutorial.routing.probabilities import entropy, sigmoid, softmax
-from moe_tutorial.routing.router import Router
-from moe_tutorial.routing.sampling import gumbel_top_k, noisy_logits, plackett_luce_log_probability
-from moe_tutorial.routing.scores import cosine_scores, dot_scores
-from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
+# isort: on
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Attention",
     "Block",
+    "ExpertWeights",
     "Experts",
     "FeedForward",
     "LanguageModel",
@@ -65,6 +82,7 @@ __all__ = [
     "MoEOutput",
     "Prediction",
     "Router",
+    "RouterConfig",
     "Routing",
     "combine",
     "cosine_scores",
@@ -88,6 +106,7 @@ __all__ = [
     "noisy_logits",
     "plackett_luce_log_probability",
     "renormalise",
+    "route",
     "scatter_gates",
     "sigmoid",
     "smooth_load",

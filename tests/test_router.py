@@ -35,7 +35,7 @@ selections = pytest.mark.parametrize("selection", SELECTIONS)
 def router_of(*, k: int = K, dtype: torch.dtype = torch.float64, **options: Any) -> Router:
     torch.manual_seed(0)
     router = Router(D, E, k, **options).to(dtype)
-    if router.selection == "noisy_top_k":
+    if router.noise_ED is not None:
         nn.init.normal_(router.noise_ED)
     return router
 
@@ -51,19 +51,19 @@ def routing_from_functions(router: Router, x_TD: Tensor, seed: int) -> Routing:
         logits_TE = cosine_scores(x_TD, router.centroids_ED, router.scale)
     else:
         logits_TE = dot_scores(x_TD, router.centroids_ED)
-    if router.selection == "sampled":
-        experts_TK = gumbel_top_k(logits_TE, router.k, router.temperature, generator(seed))
+    if router.config.selection == "sampled":
+        experts_TK = gumbel_top_k(logits_TE, router.config.k, router.config.temperature, generator(seed))
     else:
-        if router.selection == "noisy_top_k":
+        if router.config.selection == "noisy_top_k":
             noise_TE = dot_scores(x_TD, router.noise_ED)
             logits_TE = noisy_logits(logits_TE, noise_TE, generator(seed))
-        experts_TK = top_k(logits_TE, router.k)
-    if router.probability == "sigmoid":
+        experts_TK = top_k(logits_TE, router.config.k)
+    if router.config.probability == "sigmoid":
         probabilities_TE = gate_scores_TE = sigmoid(logits_TE)
     else:
-        probabilities_TE = softmax(logits_TE, router.temperature)
-        gate_scores_TE = probabilities_TE if router.gates == "tempered" else softmax(logits_TE)
-    gates_TK = (renormalise if router.renormalise else keep)(gate_scores_TE, experts_TK)
+        probabilities_TE = softmax(logits_TE, router.config.temperature)
+        gate_scores_TE = probabilities_TE if router.config.gates == "tempered" else softmax(logits_TE)
+    gates_TK = (renormalise if router.config.renormalise else keep)(gate_scores_TE, experts_TK)
     return Routing(logits_TE, probabilities_TE, experts_TK, gates_TK)
 
 
@@ -106,7 +106,7 @@ def test_router_by_hand(device: torch.device) -> None:
     same(routing.probabilities_TE, [[1 / 14, 4 / 14, 9 / 14]], atol=1e-6)
     same(routing.experts_TK, [[2, 1]])
     same(routing.gates_TK, [[9 / 13, 4 / 13]], atol=1e-6)
-    router.gates = "original"
+    router.config = dataclasses.replace(router.config, gates="original")
     same(router(torch.ones(1, 2, device=device)).gates_TK, [[3 / 5, 2 / 5]], atol=1e-6)
 
 

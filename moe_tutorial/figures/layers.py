@@ -21,7 +21,7 @@ def block_diagram(block: Block) -> Picture:
     width = block.attention.out.out_features
     if isinstance(block.layer, MoELayer):
         num_experts, _, hidden_width = block.layer.experts.out_EDF.shape
-        second = f"MoE layer: router, {block.layer.router.k} of {num_experts} experts"
+        second = f"MoE layer: router, {block.layer.router.config.k} of {num_experts} experts"
         inner = f"each expert: {width} to {hidden_width} to {width}"
         if block.layer.shared is not None:
             inner += ", and one shared"

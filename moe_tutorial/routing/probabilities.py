@@ -1,4 +1,4 @@
-"""Probabilities: E logits become E shares of one token's attention.
+"""Probabilities: E logits become E shares of one token.
 
 s_t = softmax(l_t / tau).                                                           Chapter 02.
 """
@@ -37,6 +37,11 @@ def softmax(logits_TE: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """
     check_logits("logits_TE", logits_TE)
     check_temperature(temperature, logits_TE)
+    return tempered_softmax(logits_TE, temperature)
+
+
+def tempered_softmax(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
+    """:func:`softmax` of arguments that were checked."""
     if not isinstance(temperature, Tensor) and temperature == 1:
         # What most routers ask for; torch shifts each row by itself, in the same pass.
         return torch.softmax(logits_TE, dim=-1, dtype=compute_dtype(logits_TE))
@@ -44,10 +49,7 @@ def softmax(logits_TE: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 
 
 def tempered(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
-    """Logits over a temperature, each row shifted to a maximum of 0; nothing is checked.
-
-    :meta private:
-    """
+    """Checked logits over a temperature, each row shifted to a maximum of 0."""
     dtype = compute_dtype(logits_TE)
     logits_TE = logits_TE.to(dtype)
     # A shift changes no softmax, so it needs no gradient of its own.

@@ -1,26 +1,28 @@
-"""The router: scores, probabilities, a choice and gates, in one thin module.
+"""The router: centroids that score a token, and a decision.
 
-u_t -> l_t -> s_t -> S_t -> g_t.                                            End of chapter 05.
+u_t -> l_t -> s_t, S_t, g_t.                                                 End of chapter 05.
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from moe_tutorial.routing.decision import Routing
-from moe_tutorial.routing.probabilities import sigmoid, softmax
-from moe_tutorial.routing.sampling import gumbel_top_k, noisy_logits
+from moe_tutorial.routing.decision import RouterConfig, Routing, check_fits, decide
 from moe_tutorial.routing.scores import cosine_scores, dot_scores
-from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
 from moe_tutorial.validation import (
     check_choice,
+    check_flag,
+    check_generator,
     check_k,
-    check_positive_number,
     check_scale,
     check_size,
 )
+
+_OF_THE_CONFIG = {it.name for it in fields(RouterConfig)}
 
 
 class Router(nn.Module):
@@ -44,21 +46,20 @@ class Router(nn.Module):
         scores: ``"dot"`` or ``"cosine"``.
         scale: of the cosine; an ``nn.Parameter`` with one element is learned, and must stay
             positive while it is.
-        probability: ``"softmax"``, or ``"sigmoid"`` (for ``"top_k"`` at temperature 1).
-        selection: ``"top_k"``, ``"sampled"`` or ``"noisy_top_k"``.
-        temperature: tau, of the probabilities and of the draw.
-        gates: from the ``"original"`` or from the ``"tempered"`` logits.
-        renormalise: whether the K gates of a token sum to 1. With a softmax and k = 1 the gate is
-            then the constant 1 and the router learns nothing through it: pass False.
+        probability, selection, temperature, gates, renormalise: what becomes of the logits, as in
+            :class:`~moe_tutorial.routing.decision.RouterConfig`.
         selection_bias: add ``bias_E`` to the probabilities, for the choice of ``"top_k"`` and
             for nothing else; gates never see it (Wang et al. 2024).
 
     Attributes:
+        config: k and the five options named above, frozen; put another one in its place with
+            ``router.config = dataclasses.replace(router.config, temperature=0.5)``.
         centroids_ED: the learned W_EC, one row per expert, drawn from N(0, 1/D) so that a token
             with unit-variance entries starts with unit-variance logits.
-        noise_ED: the noise projection W_noise of noisy top-k, zero at the start; absent otherwise.
-        bias_E: the selection bias, zero at the start; absent without one. No optimiser trains it:
-            :func:`moe_tutorial.learning.balance.updated_bias` does.
+        noise_ED: the noise projection W_noise of noisy top-k, zero at the start; None otherwise.
+        bias_E: the selection bias, zero at the start; None without one. It stays in float32 where
+            the rest of the module is made narrower, since 16 bits would round small steps away.
+            No optimiser trains it: :func:`moe_tutorial.learning.selection_bias.updated_bias` does.
 
     Raises:
         TypeError, ValueError: an argument outside what is listed above; the message names it.
@@ -84,45 +85,54 @@ class Router(nn.Module):
         check_size("num_experts", num_experts)
         check_k(k, num_experts)
         check_choice("scores", scores, ("dot", "cosine"))
-        check_choice("probability", probability, ("softmax", "sigmoid"))
-        check_choice("selection", selection, ("top_k", "sampled", "noisy_top_k"))
-        check_choice("gates", gates, ("original", "tempered"))
-        check_positive_number("temperature", temperature)
         check_scale(scale)
-        if probability == "sigmoid" and (selection != "top_k" or temperature != 1):
-            raise ValueError(
-                "probability='sigmoid' needs selection='top_k' and temperature=1, got "
-                f"selection={selection!r} and temperature={temperature}"
-            )
-        if selection_bias and selection != "top_k":
-            raise ValueError(
-                f"selection_bias=True needs selection='top_k', got selection={selection!r}"
-            )
-        self.k = k
-        self.scores = scores
-        self.scale = scale
-        self.probability = probability
-        self.selection = selection
-        self.temperature = temperature
-        self.gates = gates
-        self.renormalise = renormalise
-        self.selection_bias = selection_bias
-        self.bias_E: Tensor
-        self.centroids_ED = nn.Parameter(torch.empty(num_experts, model_width))
-        if selection == "noisy_top_k":
-            self.noise_ED = nn.Parameter(torch.empty(num_experts, model_width))
+        check_flag("selection_bias", selection_bias)
+        config = RouterConfig(k, probability, selection, temperature, gates, renormalise)
         if selection_bias:
-            self.register_buffer("bias_E", torch.empty(num_experts))
+            check_fits("selection_bias=True", "top_k", config)
+        self.scores = scores
+        self.scale = scale if isinstance(scale, Tensor) else float(scale)
+        noisy = selection == "noisy_top_k"
+        self.centroids_ED = nn.Parameter(torch.empty(num_experts, model_width))
+        self.noise_ED = nn.Parameter(torch.empty(num_experts, model_width)) if noisy else None
+        self.bias_E: Tensor | None
+        self.register_buffer("bias_E", torch.empty(num_experts) if selection_bias else None)
+        self.config = config
         self.reset_parameters()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OF_THE_CONFIG:
+            raise AttributeError(
+                f"{name} is a part of router.config, which is frozen: write router.config = "
+                f"dataclasses.replace(router.config, {name}={value!r})"
+            )
+        if name == "config":
+            self._check_config(value)
+        super().__setattr__(name, value)
+
+    def _check_config(self, config: Any) -> None:
+        if not isinstance(config, RouterConfig):
+            raise TypeError(f"config must be a RouterConfig, got {type(config).__name__}")
+        check_k(config.k, len(self.centroids_ED))
+        if config.selection == "noisy_top_k" and self.noise_ED is None:
+            raise ValueError("selection='noisy_top_k' needs a router that was made with it")
+        if self.bias_E is not None:
+            check_fits("selection_bias=True", "top_k", config)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Router":
+        bias_E = self.bias_E
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if bias_E is not None and self.bias_E is not None and self.bias_E.itemsize < 4:
+            self.bias_E = bias_E.to(self.bias_E.device)
+        return self
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw fresh centroids, from torch's own generator if None; no noise, no bias."""
         deviation = 1 / math.sqrt(self.centroids_ED.shape[1])
         nn.init.normal_(self.centroids_ED, std=deviation, generator=generator)
-        if self.selection == "noisy_top_k":
-            nn.init.zeros_(self.noise_ED)
-        if self.selection_bias:
-            nn.init.zeros_(self.bias_E)
+        for start_at_zero in (self.noise_ED, self.bias_E):
+            if start_at_zero is not None:
+                nn.init.zeros_(start_at_zero)
 
     def forward(self, x_TD: Tensor, generator: torch.Generator | None = None) -> Routing:
         """Route tokens ``[T, D]`` or ``[B, S, D]``.
@@ -132,54 +142,34 @@ class Router(nn.Module):
 
         Args:
             x_TD: tokens, floating point, on the router's device.
-            generator: the source of randomness of ``"sampled"`` and ``"noisy_top_k"``.
+            generator: the source of randomness of ``"sampled"`` and ``"noisy_top_k"``. Activation
+                checkpointing would draw other numbers from it, and so needs None.
 
         Returns:
             The decision, with the tokens' leading dimensions.
 
         Raises:
             TypeError, ValueError: as the functions of chapters 01 to 05.
+            RuntimeError: a generator where a forward is run again in the backward.
         """
+        config = self.config
         if self.scores == "dot":
             logits_TE = dot_scores(x_TD, self.centroids_ED)
         else:
             logits_TE = cosine_scores(x_TD, self.centroids_ED, self.scale)
-        if self.selection == "noisy_top_k" and self.training:
-            logits_TE = noisy_logits(logits_TE, dot_scores(x_TD, self.noise_ED), generator)
-
-        probabilities_TE = self._probabilities(logits_TE, self.temperature)
-
-        if self.selection == "sampled":
-            experts_TK = gumbel_top_k(logits_TE, self.k, self.temperature, generator)
-        elif self.selection_bias:
-            experts_TK = top_k(probabilities_TE + self.bias_E, self.k)
-        else:
-            experts_TK = top_k(logits_TE, self.k)
-
-        return Routing(logits_TE, probabilities_TE, experts_TK, self._gates(logits_TE, experts_TK))
-
-    def _probabilities(self, logits_TE: Tensor, temperature: float) -> Tensor:
-        if self.probability == "sigmoid":
-            return sigmoid(logits_TE)
-        return softmax(logits_TE, temperature)
-
-    def _gates(self, logits_TE: Tensor, experts_TK: Tensor) -> Tensor:
-        temperature = self.temperature if self.gates == "tempered" else 1.0
-        if self.probability == "softmax" and self.renormalise:
-            return softmax_over_chosen(logits_TE, experts_TK, temperature)
-        probabilities_TE = self._probabilities(logits_TE, temperature)
-        if self.renormalise:
-            return renormalise(probabilities_TE, experts_TK)
-        return keep(probabilities_TE, experts_TK)
+        check_generator(generator, logits_TE)
+        noise_scores_TE = None
+        if self.noise_ED is not None and self.training and config.selection == "noisy_top_k":
+            noise_scores_TE = dot_scores(x_TD, self.noise_ED)
+        return decide(logits_TE, config, self.bias_E, noise_scores_TE, generator)
 
     def extra_repr(self) -> str:
         """The configuration, as ``print(router)`` shows it."""
         num_experts, model_width = self.centroids_ED.shape
-        return (
-            f"model_width={model_width}, num_experts={num_experts}, k={self.k}, "
-            f"scores={self.scores!r}, probability={self.probability!r}, "
-            f"selection={self.selection!r}, temperature={self.temperature}, "
-            f"gates={self.gates!r}, renormalise={self.renormalise}"
+        lines = [
+            f"model_width={model_width}, num_experts={num_experts}, scores={self.scores!r}"
             + (f", scale={float(self.scale):.4g}" if self.scores == "cosine" else "")
-            + (", selection_bias=True" if self.selection_bias else "")
-        )
+            + (", selection_bias=True" if self.bias_E is not None else ""),
+            str(self.config),
+        ]
+        return ",\n".join(lines)

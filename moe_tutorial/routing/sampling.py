@@ -57,11 +57,18 @@ def gumbel_top_k(
     check_k(k, logits_TE.shape[-1])
     check_temperature(temperature, logits_TE)
     check_generator(generator, logits_TE)
+    return drawn(logits_TE, k, temperature, generator)
+
+
+def drawn(
+    logits_TE: Tensor, k: int, temperature: float | Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """:func:`gumbel_top_k` of arguments that were checked."""
     logits_TE = logits_TE.detach().to(compute_dtype(logits_TE))
-    noise_TE = torch.rand(
-        logits_TE.shape, generator=generator, dtype=logits_TE.dtype, device=logits_TE.device
-    )
-    # rand can return exactly 0, whose logarithm would rule an expert out for good.
+    noise_TE = logits_TE.new_empty(logits_TE.shape)
+    # A compiled graph knows no generator, not even None, once its sizes may change.
+    noise_TE = noise_TE.uniform_() if generator is None else noise_TE.uniform_(generator=generator)
+    # uniform_ can return exactly 0, whose logarithm would rule an expert out for good.
     tiny = torch.finfo(noise_TE.dtype).tiny
     noise_TE.clamp_(min=tiny).log_().neg_().log_()  # this is -G
     shifted_TE = logits_TE - logits_TE.amax(-1, keepdim=True)
@@ -70,9 +77,9 @@ def gumbel_top_k(
         tau = temperature.to(logits_TE.dtype).clamp(min=tiny)
         perturbed_TE = shifted_TE.div_(tau.clamp(min=1)).sub_(noise_TE.mul_(tau.clamp(max=1)))
     elif temperature > 1:
-        perturbed_TE = shifted_TE.div_(temperature).sub_(noise_TE)
+        perturbed_TE = shifted_TE.div_(float(temperature)).sub_(noise_TE)
     else:
-        perturbed_TE = shifted_TE.sub_(noise_TE.mul_(max(temperature, tiny)))
+        perturbed_TE = shifted_TE.sub_(noise_TE.mul_(max(float(temperature), tiny)))
     return perturbed_TE.topk(k, dim=-1).indices
 
 
@@ -105,12 +112,29 @@ def noisy_logits(
     check_same_shape("noise_scores_TE", noise_scores_TE, "logits_TE", logits_TE)
     check_same_device(logits_TE=logits_TE, noise_scores_TE=noise_scores_TE)
     check_generator(generator, logits_TE)
+    return with_noise(logits_TE, noise_scores_TE, generator)
+
+
+def with_noise(
+    logits_TE: Tensor, noise_scores_TE: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """:func:`noisy_logits` of arguments that were checked."""
     dtype = compute_dtype(logits_TE, noise_scores_TE)
-    normal_TE = torch.randn(
-        logits_TE.shape, generator=generator, dtype=dtype, device=logits_TE.device
-    )
-    deviation_TE = torch.nn.functional.softplus(noise_scores_TE.to(dtype)) + 1e-2
-    return logits_TE.to(dtype) + normal_TE * deviation_TE
+    normal_TE = logits_TE.new_empty(logits_TE.shape, dtype=dtype)
+    normal_TE = normal_TE.normal_() if generator is None else normal_TE.normal_(generator=generator)
+    return logits_TE.to(dtype) + normal_TE * noise_deviation(noise_scores_TE.to(dtype))
+
+
+def noise_deviation(noise_scores_TE: Tensor) -> Tensor:
+    r"""How large the noise of noisy top-k is: softplus(n) + 0.01.
+
+    Args:
+        noise_scores_TE: n, of any shape, float32 or float64.
+
+    Returns:
+        Standard deviations, shape and dtype of ``noise_scores_TE``.
+    """
+    return torch.nn.functional.softplus(noise_scores_TE) + 1e-2
 
 
 def plackett_luce_log_probability(

@@ -3,15 +3,20 @@
 l_t = u_t W_EC, one dot product per expert.                                         Chapter 01.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from moe_tutorial.validation import (
+    as_dtype,
     check_finite,
     check_floating,
     check_same_device,
     check_scale,
     compute_dtype,
+    is_finite,
 )
 
 
@@ -37,11 +42,17 @@ def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
         ValueError: wrong rank or width, a value that is not finite, a product that overflows, or
             two devices.
     """
-    dtype = _check_operands(x_TD, centroids_ED)
-    with _full_precision(x_TD.device):
-        logits_TE = x_TD.to(dtype) @ centroids_ED.to(dtype).T
-    check_finite("the product of x_TD and centroids_ED, too long for its dtype,", logits_TE)
+    _check_operands(x_TD, centroids_ED)
+    logits_TE = dots(x_TD, centroids_ED)
+    _check_product(logits_TE, x_TD, centroids_ED)
     return logits_TE
+
+
+def dots(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
+    """:func:`dot_scores` of arguments that were checked."""
+    dtype = compute_dtype(x_TD, centroids_ED)
+    with full_precision(x_TD.device):
+        return nn.functional.linear(as_dtype(dtype, x_TD), as_dtype(dtype, centroids_ED))
 
 
 def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.0) -> Tensor:
@@ -66,18 +77,28 @@ def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.
         TypeError: an argument is not a floating-point tensor, or scale is not a number.
         ValueError: as for :func:`dot_scores`, or a scale that is not positive and finite.
     """
-    dtype = _check_operands(x_TD, centroids_ED)
+    _check_operands(x_TD, centroids_ED)
     check_scale(scale)
     if isinstance(scale, Tensor):
         check_same_device(scale=scale, x_TD=x_TD)
         scale = scale.reshape(())
-    with _full_precision(x_TD.device):
-        return scale * (_direction(x_TD.to(dtype)) @ _direction(centroids_ED.to(dtype)).T)
+    dtype = compute_dtype(x_TD, centroids_ED)
+    with full_precision(x_TD.device):
+        angles_TE = nn.functional.linear(
+            _direction(as_dtype(dtype, x_TD)), _direction(as_dtype(dtype, centroids_ED))
+        )
+        logits_TE = scale * angles_TE
+    _check_product(logits_TE, x_TD, centroids_ED)
+    return logits_TE
 
 
-def _full_precision(device: torch.device) -> torch.autocast:
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast off, where it is on."""
     # The meta device knows no autocast, and has no numbers to keep precise.
-    return torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False)
+    kind = "cpu" if device.type == "meta" else device.type
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()  # switching off what is off takes as long as a small product
+    return torch.autocast(kind, enabled=False)
 
 
 def _direction(vectors: Tensor) -> Tensor:
@@ -88,7 +109,7 @@ def _direction(vectors: Tensor) -> Tensor:
     return vectors / torch.where(length > 0, length, 1)
 
 
-def _check_operands(x_TD: Tensor, centroids_ED: Tensor) -> torch.dtype:
+def _check_operands(x_TD: Tensor, centroids_ED: Tensor) -> None:
     check_floating("x_TD", x_TD)
     check_floating("centroids_ED", centroids_ED)
     if centroids_ED.ndim != 2 or centroids_ED.shape[0] == 0:
@@ -101,6 +122,15 @@ def _check_operands(x_TD: Tensor, centroids_ED: Tensor) -> torch.dtype:
             f"{centroids_ED.shape[-1]} (shapes {tuple(x_TD.shape)} and {tuple(centroids_ED.shape)})"
         )
     check_same_device(x_TD=x_TD, centroids_ED=centroids_ED)
-    check_finite("x_TD", x_TD)
-    check_finite("centroids_ED", centroids_ED)
-    return compute_dtype(x_TD, centroids_ED)
+
+
+def _check_product(logits_TE: Tensor, x_TD: Tensor, centroids_ED: Tensor) -> None:
+    # A number that is not finite makes each of its products not finite, so one look at the few
+    # logits is a look at both factors, too. Only what is wrong is looked for in them.
+    product = "the product of x_TD and centroids_ED, too long for its dtype,"
+    if not is_finite(product, logits_TE):
+        check_finite("x_TD", x_TD)
+        check_finite("centroids_ED", centroids_ED)
+        check_finite(product, logits_TE)
+    elif logits_TE.numel() == 0:
+        check_finite("centroids_ED", centroids_ED)

@@ -6,14 +6,16 @@ S_t = top-k of l_t;  g_t = softmax of l_t over S_t.                             
 import torch
 from torch import Tensor
 
-from moe_tutorial.routing.probabilities import softmax
+from moe_tutorial.routing.probabilities import tempered_softmax
 from moe_tutorial.validation import (
     check_distinct,
     check_experts,
     check_k,
     check_logits,
     check_sums,
+    check_temperature,
     compute_dtype,
+    values_are_visible,
 )
 
 
@@ -38,21 +40,26 @@ def top_k(scores_TE: Tensor, k: int) -> Tensor:
     """
     check_logits("scores_TE", scores_TE)
     check_k(k, scores_TE.shape[-1])
+    return largest(scores_TE, k)
+
+
+def largest(scores_TE: Tensor, k: int) -> Tensor:
+    """:func:`top_k` of arguments that were checked."""
     scores_TE = scores_TE.detach()
     # torch.topk takes a fraction of a sort's time. But asking which rows have ties would make the
-    # host wait for a GPU and break a compiled graph, and does not pay for a few tokens.
+    # host wait for a GPU and needs values, and it does not pay for a few tokens.
     worth_asking = k < scores_TE.shape[-1] and scores_TE.numel() >= 2**12
-    if worth_asking and scores_TE.is_cpu and not torch.compiler.is_compiling():
-        return _top_k_unless_tied(scores_TE, k)
+    if worth_asking and scores_TE.is_cpu and values_are_visible(scores_TE):
+        return _largest_unless_tied(scores_TE, k)
     return _first_of_sorted(scores_TE, k)
 
 
 def _first_of_sorted(scores_TE: Tensor, k: int) -> Tensor:
-    order_TE = torch.sort(scores_TE, dim=-1, descending=True, stable=True).indices
-    return order_TE[..., :k].contiguous()  # a view would keep the whole order in memory
+    _, order_TE = torch.sort(scores_TE, dim=-1, descending=True, stable=True)
+    return order_TE.narrow(-1, 0, k).contiguous()  # a view would keep the whole order in memory
 
 
-def _top_k_unless_tied(scores_TE: Tensor, k: int) -> Tensor:
+def _largest_unless_tied(scores_TE: Tensor, k: int) -> Tensor:
     # k + 1 scores that all differ leave only one choice and one order; other rows are sorted.
     best_TX, experts_TX = torch.topk(scores_TE, k + 1)
     experts_TK = experts_TX[..., :k].contiguous()
@@ -90,7 +97,8 @@ def softmax_over_chosen(
     check_logits("logits_TE", logits_TE)
     check_experts(experts_TK, "logits_TE", logits_TE)
     check_distinct(experts_TK)
-    return softmax(logits_TE.gather(-1, experts_TK), temperature)
+    check_temperature(temperature, logits_TE)
+    return tempered_softmax(logits_TE.gather(-1, experts_TK), temperature)
 
 
 def keep(probabilities_TE: Tensor, experts_TK: Tensor) -> Tensor:
