@@ -22,7 +22,8 @@ from both. Names end in the shape of what they hold:
 so ``logits_TE`` has one row per token and one column per expert.
 """
 
-# isort: off -- the order of the book
+# The order is that of the book.
+# isort: off
 from moe_tutorial.routing.scores import cosine_scores, dot_scores
 from moe_tutorial.routing.probabilities import entropy, sigmoid, softmax
 from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
@@ -46,22 +47,24 @@ from moe_tutorial.layer.moe import MoELayer, MoEOutput
 from moe_tutorial.layer.block import Attention, Block
 
 from moe_tutorial.learning.loads import LoadMetrics, expert_load, load_metrics
+from moe_tutorial.learning.selection_bias import updated_bias
 from moe_tutorial.learning.balance import (
     gshard_loss,
     importance,
     smooth_load,
     squared_variation,
     switch_loss,
-    updated_bias,
     z_loss,
 )
+from moe_tutorial.learning.selection_bias import updated_bias
 from moe_tutorial.learning.capacity import (
     dispatch_kept,
-    expected_drops,
     expert_capacity,
     limit_capacity,
     within_capacity,
 )
+from moe_tutorial.learning.drops import expected_drops
+from moe_tutorial.learning.drops import expected_drops
 from moe_tutorial.learning.expert_choice import expert_choice
 from moe_tutorial.learning.causality import future_leak
 from moe_tutorial.learning.language_model import LanguageModel, Prediction
