@@ -47,7 +47,6 @@ from moe_tutorial.layer.moe import MoELayer, MoEOutput
 from moe_tutorial.layer.block import Attention, Block
 
 from moe_tutorial.learning.loads import LoadMetrics, expert_load, load_metrics
-from moe_tutorial.learning.selection_bias import updated_bias
 from moe_tutorial.learning.balance import (
     gshard_loss,
     importance,
@@ -63,7 +62,6 @@ from moe_tutorial.learning.capacity import (
     limit_capacity,
     within_capacity,
 )
-from moe_tutorial.learning.drops import expected_drops
 from moe_tutorial.learning.drops import expected_drops
 from moe_tutorial.learning.expert_choice import expert_choice
 from moe_tutorial.learning.causality import future_leak

@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
@@ -26,16 +26,29 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def _values_are_visible(tensor: Tensor) -> bool:
-    # While torch.compile traces, or on the meta device, there are shapes but no numbers to look at.
-    return not (torch.compiler.is_compiling() or tensor.is_meta)
+def as_dtype(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    """``tensor.to(dtype)``, which takes a microsecond even where it has nothing to do."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+def values_are_visible(tensor: Tensor) -> bool:
+    """Whether there are numbers to look at.
+
+    There are only shapes while torch.compile traces, on the meta device, in the wrapped tensors of
+    ``torch.func``, and perhaps in a subclass, such as the fake tensors of a tracer.
+    """
+    if torch.compiler.is_compiling() or tensor.is_meta:
+        return False
+    plain = type(tensor) is Tensor or type(tensor) is nn.Parameter
+    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _checks_itself(tensor: Tensor) -> bool:
     return tensor.is_cuda
 
 
-def _holds(condition: Tensor, requirement: str) -> bool:
+def holds(condition: Tensor, requirement: str) -> bool:
+    """Whether the condition holds; on a GPU always True, since there it checks itself."""
     if _checks_itself(condition):
         torch._assert_async(condition, requirement)
         return True
@@ -66,21 +79,21 @@ def check_floating(name: str, tensor: Any, *, rank: int = 2) -> None:
         )
 
 
+def is_finite(name: str, tensor: Tensor) -> bool:
+    """Whether there is neither NaN nor infinity, as far as the host can know without waiting."""
+    if not values_are_visible(tensor) or tensor.numel() == 0:
+        return True
+    if _checks_itself(tensor):
+        return holds(torch.isfinite(tensor).all(), f"{name} must be finite")
+    # A finite sum has finite terms; one that is not may also have overflowed.
+    return math.isfinite(tensor.sum().item()) or bool(torch.isfinite(tensor).all())
+
+
 def check_finite(name: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity, and say where the first one is."""
-    if not _values_are_visible(tensor) or tensor.numel() == 0:
-        return
-    requirement = f"{name} must be finite"
-    if _checks_itself(tensor):
-        _holds(torch.isfinite(tensor).all(), requirement)
-        return
-    # A finite sum has finite terms; one that is not may also have overflowed.
-    if math.isfinite(tensor.sum().item()):
-        return
-    wrong = ~torch.isfinite(tensor)
-    if wrong.any():
-        where = tuple(wrong.nonzero()[0].tolist())
-        raise ValueError(f"{requirement}, got {tensor[where].item()} at index {where}")
+    if not is_finite(name, tensor):
+        where = tuple((~torch.isfinite(tensor)).nonzero()[0].tolist())
+        raise ValueError(f"{name} must be finite, got {tensor[where].item()} at index {where}")
 
 
 def check_same_device(**tensors: Tensor) -> None:
@@ -90,9 +103,9 @@ def check_same_device(**tensors: Tensor) -> None:
         raise ValueError(f"all tensors must be on one device, got {found}")
 
 
-def check_logits(name: str, logits_TE: Any) -> None:
+def check_logits(name: str, logits_TE: Any, *, rank: int = 2) -> None:
     """Refuse anything but finite floating-point rows, one entry per expert."""
-    check_floating(name, logits_TE)
+    check_floating(name, logits_TE, rank=rank)
     check_finite(name, logits_TE)
 
 
@@ -117,7 +130,7 @@ def check_positive(name: str, value: Any) -> None:
     if isinstance(value, Tensor):
         check_floating(name, value, rank=0)
         requirement = f"{name} must be positive everywhere"
-        if _values_are_visible(value) and not _holds((value > 0).all(), requirement):
+        if values_are_visible(value) and not holds((value > 0).all(), requirement):
             worst = value[~(value > 0)].flatten()[0].item()
             raise ValueError(f"{requirement}, got {worst}")
     elif isinstance(value, Real):
@@ -130,16 +143,8 @@ def check_positive_number(name: str, value: Any) -> None:
     """Refuse what is no number, or a number that is zero, negative or NaN."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not float(value) > 0:
+    if value <= 0 or value != value:  # NaN differs from itself
         raise ValueError(f"{name} must be positive, got {value}")
-
-
-def check_share(name: str, value: Any) -> None:
-    """Refuse what is no number strictly between 0 and 1."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
-    if not 0 < float(value) < 1:
-        raise ValueError(f"{name} must be between 0 and 1, got {value}")
 
 
 def check_scale(scale: Any) -> None:
@@ -181,7 +186,7 @@ def check_int64(name: str, ids: Any, what: str) -> None:
 
 def check_id_range(name: str, ids: Tensor, count: int) -> None:
     """Refuse ids outside 0 .. count-1."""
-    if not _values_are_visible(ids) or ids.numel() == 0:
+    if not values_are_visible(ids) or ids.numel() == 0:
         return
     lowest, highest = torch.aminmax(ids)
     requirement = f"{name} must hold ids from 0 to {count - 1}"
@@ -226,124 +231,54 @@ def check_sets(experts_TK: Any, num_experts: int) -> None:
     check_distinct(experts_TK)
 
 
-def check_labels(labels_T: Any, experts_TK: Tensor, num_labels: int) -> None:
-    """Refuse what is not one label for each token, from 0 to L-1."""
-    check_int64("labels_T", labels_T, "ids")
-    if labels_T.shape != experts_TK.shape[:-1]:
-        raise ValueError(
-            f"labels_T must have the tokens' shape, {tuple(experts_TK.shape[:-1])}, got "
-            f"{tuple(labels_T.shape)}"
-        )
-    check_same_device(labels_T=labels_T, experts_TK=experts_TK)
-    check_id_range("labels_T", labels_T, num_labels)
-
-
-def check_counts(name: str, counts_LE: Any) -> None:
-    """Refuse what is no table of numbers, at least one of them above 0 and none below."""
-    if not isinstance(counts_LE, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(counts_LE).__name__}")
-    if counts_LE.is_complex() or counts_LE.dtype == torch.bool:
-        raise TypeError(f"{name} must hold numbers, got {counts_LE.dtype}")
-    if counts_LE.ndim < 2 or 0 in counts_LE.shape[-2:]:
-        raise ValueError(f"{name} must have the shape [L, E], got {tuple(counts_LE.shape)}")
-    if not _values_are_visible(counts_LE) or counts_LE.numel() == 0:
-        return
-    if not _holds((counts_LE >= 0).all(), f"{name} must not be negative"):
-        worst = counts_LE[~(counts_LE >= 0)][0].item()
-        raise ValueError(f"{name} must not be negative, got {worst}")
-    if not _holds((counts_LE.sum((-2, -1)) > 0).all(), f"{name} must not be all zeros"):
-        raise ValueError(f"{name} must not be all zeros, got a table without a count")
-
-
 def check_distinct(experts_TK: Tensor) -> None:
     """Refuse a token that names an expert twice: S_t is a set."""
-    if not _values_are_visible(experts_TK) or experts_TK.shape[-1] < 2:
+    if not values_are_visible(experts_TK) or experts_TK.shape[-1] < 2:
         return
     sorted_TK = experts_TK.sort(-1).values
     twice = sorted_TK[..., 1:] == sorted_TK[..., :-1]
     requirement = "experts_TK must name an expert once per token"
-    if not _holds(~twice.any(), requirement):
+    if not holds(~twice.any(), requirement):
         raise ValueError(f"{requirement}, got {sorted_TK[..., 1:][twice][0].item()} twice")
 
 
 def check_probabilities(name: str, probabilities_TE: Any) -> None:
     """Refuse rows that are not distributions: a negative entry, or a sum that is not 1."""
     check_logits(name, probabilities_TE)
-    if not _values_are_visible(probabilities_TE) or probabilities_TE.numel() == 0:
+    if not values_are_visible(probabilities_TE) or probabilities_TE.numel() == 0:
         return
     lowest = probabilities_TE.min()
-    if not _holds(lowest >= 0, f"{name} must not be negative"):
+    if not holds(lowest >= 0, f"{name} must not be negative"):
         raise ValueError(f"{name} must not be negative, got {lowest.item()}")
     sums = probabilities_TE.to(compute_dtype(probabilities_TE)).sum(-1)
     furthest = (sums - 1).abs()
     # Rows may have been rounded in a narrower dtype before they came here.
     tolerance = max(1e-3, torch.finfo(probabilities_TE.dtype).eps ** 0.5)
     requirement = f"every row of {name} must sum to 1"
-    if not _holds(furthest.amax() <= tolerance, requirement):
+    if not holds(furthest.amax() <= tolerance, requirement):
         worst = sums.flatten()[furthest.argmax()].item()
         raise ValueError(f"{requirement}, got a row that sums to {worst:.6g}")
 
 
-def check_fractions(name: str, tensor: Tensor) -> None:
-    """Refuse entries that are no probabilities; a little above 1 may be rounding."""
-    check_finite(name, tensor)
-    if not _values_are_visible(tensor) or tensor.numel() == 0:
-        return
-    lowest, highest = torch.aminmax(tensor)
-    requirement = f"{name} must lie between 0 and 1"
-    if not _holds((lowest >= 0) & (highest <= 1.001), requirement):
-        raise ValueError(f"{requirement}, got {(lowest if lowest < 0 else highest).item()}")
-
-
 def check_sums(name: str, sums_T1: Tensor) -> None:
     """Refuse sums to divide by that are not above 0."""
-    if not _values_are_visible(sums_T1) or sums_T1.numel() == 0:
+    if not values_are_visible(sums_T1) or sums_T1.numel() == 0:
         return
     requirement = f"{name} of the chosen experts must sum to more than 0"
     lowest = sums_T1.detach().amin()
-    if not _holds(lowest > 0, requirement):
+    if not holds(lowest > 0, requirement):
         raise ValueError(
             f"{requirement}, got a token where they sum to {lowest.item()}: use "
             "softmax_over_chosen, which cannot underflow"
         )
 
 
-def check_mask(mask_T: Any, name: str, values_TX: Tensor) -> None:
-    """Refuse a mask that is not one bool per row of the argument ``name``, or keeps no token."""
-    if not isinstance(mask_T, Tensor) or mask_T.dtype != torch.bool:
-        found = mask_T.dtype if isinstance(mask_T, Tensor) else type(mask_T).__name__
-        raise TypeError(
-            f"mask_T must be a bool tensor with True for the tokens that count, got {found}: "
-            "convert an attention mask of ones and zeros with .bool()"
-        )
-    if mask_T.shape != values_TX.shape[:-1]:
-        raise ValueError(
-            f"mask_T must have one entry per token of {name}, shape "
-            f"{tuple(values_TX.shape[:-1])}, got shape {tuple(mask_T.shape)}"
-        )
-    check_same_device(**{"mask_T": mask_T, name: values_TX})
-    requirement = "mask_T must keep at least one token"
-    if _values_are_visible(mask_T) and not _holds(mask_T.any(), requirement):
-        raise ValueError(f"{requirement}, got {mask_T.numel()} entries, all False")
-
-
-def check_loads(name: str, load_E: Tensor) -> None:
-    """Refuse loads with a negative or non-finite entry, or of a layer to which nothing came."""
-    if load_E.shape[-1] == 0:
-        raise ValueError(f"{name} must have an entry per expert, got shape {tuple(load_E.shape)}")
-    check_finite(name, load_E)
-    if not _values_are_visible(load_E) or load_E.numel() == 0:
-        return
-    requirement = f"{name} must not be negative"
-    if not _holds((load_E >= 0).all(), requirement):
-        raise ValueError(f"{requirement}, got {load_E.min().item()}")
-    requirement = f"{name} must sum to more than 0 in each layer"
-    if not _holds((load_E.sum(-1) > 0).all(), requirement):
-        raise ValueError(f"{requirement}, got a layer to which no token came")
-
-
 def check_generator(generator: Any, tensor: Tensor) -> None:
-    """Refuse a generator that cannot draw on the tensor's device."""
+    """Refuse a generator that cannot draw on the tensor's device, or whose draw would be another.
+
+    Activation checkpointing runs the forward again during the backward. It puts torch's own random
+    numbers back first, but knows nothing of a generator, which would draw other experts.
+    """
     if generator is None:
         return
     if not isinstance(generator, torch.Generator):
@@ -357,6 +292,12 @@ def check_generator(generator: Any, tensor: Tensor) -> None:
             f"generator must be on the tokens' device, {tensor.device}, got one on "
             f"{generator.device}: make it with torch.Generator(device={tensor.device.type!r})"
         )
+    if torch._C._current_graph_task_id() != -1:
+        raise RuntimeError(
+            "generator must be None where a forward is run again in the backward, as activation "
+            "checkpointing does, since it would draw other numbers than in the forward: without "
+            "one, torch's own are drawn, which torch.utils.checkpoint puts back"
+        )
 
 
 def check_tokens(name: str, tokens_BS: Any, vocabulary: int, weights: Tensor) -> None:
@@ -369,6 +310,12 @@ def check_tokens(name: str, tokens_BS: Any, vocabulary: int, weights: Tensor) ->
             f"{name} must be on the model's device, {weights.device}, got one on {tokens_BS.device}"
         )
     check_id_range(name, tokens_BS, vocabulary)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -1,25 +1,25 @@
-r"""Balance: how evenly tokens spread over the experts, and what pushes them to.
+r"""Balance: the losses that push tokens to spread evenly over the experts.
 
-loss = E sum_e f_e P_e, or a bias: b_e + gamma sign(mean load - load_e).            Chapter 08.
+loss = E sum_e f_e P_e.                                                             Chapter 08.
 
 Every function looks at one layer. Layers are measured one by one and their losses added, never
 their tokens pooled: two layers that collapsed onto different experts look even when pooled.
-"Collapsed" below means that all tokens go to the same K experts, with certainty.
+"Collapsed" below means that all tokens go to the same K experts, with certainty. Where a function
+takes a mask, the rows of padding may hold anything, NaN included.
 """
 
 import torch
 from torch import Tensor
 
-from moe_tutorial.learning.loads import counted_loads, expert_load
+from moe_tutorial.learning.loads import check_loads, expert_load
+from moe_tutorial.learning.padding import filled, filled_experts, tokens_of
 from moe_tutorial.routing.combination import scatter_gates
+from moe_tutorial.routing.sampling import noise_deviation
 from moe_tutorial.validation import (
     check_experts,
+    check_finite,
     check_floating,
     check_k,
-    check_loads,
-    check_logits,
-    check_mask,
-    check_positive_number,
     check_probabilities,
     check_same_device,
     check_same_shape,
@@ -76,8 +76,11 @@ def importance(
         TypeError, ValueError: as :func:`moe_tutorial.routing.combination.scatter_gates`, or a
             mask that is not bool or does not fit.
     """
-    gates_TE = scatter_gates(gates_TK, experts_TK, num_experts)
-    return _total(gates_TE, mask_T, "gates_TK")[0]
+    check_floating("gates_TK", gates_TK)
+    gates_TK = filled("gates_TK", gates_TK, mask_T)
+    experts_TK = filled_experts(experts_TK, mask_T)
+    rows_NE, mask_N = tokens_of(scatter_gates(gates_TK, experts_TK, num_experts), mask_T)
+    return _total("gates_TK", rows_NE.to(compute_dtype(gates_TK)), mask_N)[0]
 
 
 def smooth_load(
@@ -116,22 +119,27 @@ def smooth_load(
         "noise_scores_TE": noise_scores_TE,
     }
     for name, tensor in tensors.items():
-        check_logits(name, tensor)
+        check_floating(name, tensor)
         check_same_shape(name, tensor, "logits_TE", logits_TE)
     check_same_device(**tensors)
     num_experts = logits_TE.shape[-1]
     check_k(k, num_experts)
     dtype = compute_dtype(*tensors.values())
-    logits_TE, noisy_TE, scores_TE = (tensor.to(dtype) for tensor in tensors.values())
+    rows = []
+    for name, tensor in tensors.items():
+        tensor = filled(name, tensor, mask_T)
+        check_finite(name, tensor)
+        rows_NE, mask_N = tokens_of(tensor.to(dtype), mask_T)
+        rows.append(rows_NE)
+    logits_NE, noisy_NE, scores_NE = rows
     if k == num_experts:
-        chance_TE = torch.ones_like(logits_TE)
+        chance_NE = torch.ones_like(logits_NE)
     else:
-        kth_T1, next_T1 = noisy_TE.topk(k + 1).values[..., -2:, None].unbind(-2)
+        kth_N1, next_N1 = noisy_NE.topk(k + 1).values[..., -2:, None].unbind(-2)
         # To an expert that is in, the K-th of the others is the best one that is out.
-        bar_TE = torch.where(noisy_TE > next_T1, next_T1, kth_T1)
-        deviation_TE = torch.nn.functional.softplus(scores_TE) + 1e-2
-        chance_TE = torch.special.ndtr((logits_TE - bar_TE) / deviation_TE)
-    return _total(chance_TE, mask_T, "logits_TE")[0]
+        bar_NE = torch.where(noisy_NE > next_N1, next_N1, kth_N1)
+        chance_NE = torch.special.ndtr((logits_NE - bar_NE) / noise_deviation(scores_NE))
+    return _total("logits_TE", chance_NE, mask_N)[0]
 
 
 def switch_loss(
@@ -163,14 +171,7 @@ def switch_loss(
         ValueError: rows that do not sum to 1, shapes that do not fit, ids out of range or named
             twice, no token that counts, or two devices.
     """
-    check_probabilities("probabilities_TE", probabilities_TE)
-    check_experts(experts_TK, "probabilities_TE", probabilities_TE)
-    num_experts = probabilities_TE.shape[-1]
-    load_E = expert_load(experts_TK, num_experts, mask_T)
-    total_E, tokens = _total(probabilities_TE, mask_T, "probabilities_TE")
-    mean_E = total_E / tokens
-    fraction_E = load_E.to(mean_E.dtype) / (tokens * experts_TK.shape[-1])
-    return num_experts * (fraction_E * mean_E).sum()
+    return _load_times_probability(*_checked(probabilities_TE, experts_TK, mask_T), mask_T)
 
 
 def gshard_loss(
@@ -196,9 +197,8 @@ def gshard_loss(
     Raises:
         TypeError, ValueError: as :func:`switch_loss`.
     """
-    check_probabilities("probabilities_TE", probabilities_TE)
-    check_experts(experts_TK, "probabilities_TE", probabilities_TE)
-    return switch_loss(probabilities_TE, experts_TK[..., :1], mask_T)
+    probabilities_TE, experts_TK = _checked(probabilities_TE, experts_TK, mask_T)
+    return _load_times_probability(probabilities_TE, experts_TK[..., :1], mask_T)
 
 
 def z_loss(logits_TE: Tensor, mask_T: Tensor | None = None) -> Tensor:
@@ -221,67 +221,44 @@ def z_loss(logits_TE: Tensor, mask_T: Tensor | None = None) -> Tensor:
         ValueError: wrong rank, non-finite logits, a mask that does not fit, or no token that
             counts.
     """
-    check_logits("logits_TE", logits_TE)
-    squares_T1 = logits_TE.to(compute_dtype(logits_TE)).logsumexp(-1, keepdim=True).square()
-    total_1, tokens = _total(squares_T1, mask_T, "logits_TE")
+    check_floating("logits_TE", logits_TE)
+    logits_TE = filled("logits_TE", logits_TE, mask_T)
+    check_finite("logits_TE", logits_TE)
+    rows_NE, mask_N = tokens_of(logits_TE.to(compute_dtype(logits_TE)), mask_T)
+    squares_N1 = rows_NE.logsumexp(-1, keepdim=True).square()
+    total_1, tokens = _total("logits_TE", squares_N1, mask_N)
     return (total_1 / tokens).squeeze(0)
 
 
-def updated_bias(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
-    r"""Balance without a loss: raise the bias of idle experts, lower that of busy ones, one step.
-
-    .. math:: b_e \leftarrow b_e + \gamma \, \operatorname{sign} \bigl(
-              \overline{\text{load}} - \text{load}_e \bigr)
-
-    The bias takes part in the selection alone, never in a gate (Wang et al. 2024; DeepSeek-V3 2024
-    with gamma = 0.001). Call it once per step, with the load of the whole batch, of all devices.
-    Every step has the size gamma, however near the balance: the bias ends up swinging about it.
-
-    Args:
-        bias_E: ``[E]``, float32 or float64: narrower formats would round small steps away.
-        load_E: counts ``[E]`` from :func:`expert_load`.
-        rate: gamma, positive and finite.
-
-    Returns:
-        bias_E: the new bias; the old one stays as it was. To use it:
-        ``router.bias_E = updated_bias(router.bias_E, load_E, 0.001)``.
-
-    Raises:
-        TypeError: a bias that is not float32 or float64, or a load or rate that is no number.
-        ValueError: shapes that differ, a negative or non-finite load, no load at all, a rate that
-            is not positive and finite, or two devices.
-    """
-    if not isinstance(bias_E, Tensor) or bias_E.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            "bias_E must be a float32 or float64 tensor, since 16 bits round small steps away, got "
-            f"{bias_E.dtype if isinstance(bias_E, Tensor) else type(bias_E).__name__}"
-        )
-    load_E = counted_loads(load_E)
-    if bias_E.shape != load_E.shape or bias_E.ndim != 1:
-        raise ValueError(
-            f"bias_E and load_E must both have shape [E], got {tuple(bias_E.shape)} and "
-            f"{tuple(load_E.shape)}"
-        )
-    check_same_device(bias_E=bias_E, load_E=load_E)
-    check_positive_number("rate", rate)
-    if rate == float("inf"):
-        raise ValueError(f"rate must be finite, got {rate}")
-    step_E: Tensor = rate * torch.sign(load_E.mean() - load_E).to(bias_E.dtype)
-    return bias_E.detach() + step_E
+def _checked(
+    probabilities_TE: Tensor, experts_TK: Tensor, mask_T: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Both with harmless rows for padding."""
+    check_floating("probabilities_TE", probabilities_TE)
+    num_experts = probabilities_TE.shape[-1]
+    probabilities_TE = filled("probabilities_TE", probabilities_TE, mask_T, 1 / num_experts)
+    check_probabilities("probabilities_TE", probabilities_TE)
+    experts_TK = filled_experts(experts_TK, mask_T)
+    check_experts(experts_TK, "probabilities_TE", probabilities_TE)
+    return probabilities_TE, experts_TK
 
 
-def _total(values_TX: Tensor, mask_T: Tensor | None, name: str) -> tuple[Tensor, int | Tensor]:
+def _load_times_probability(
+    probabilities_TE: Tensor, experts_TK: Tensor, mask_T: Tensor | None
+) -> Tensor:
+    num_experts = probabilities_TE.shape[-1]
+    load_E = expert_load(experts_TK, num_experts, mask_T)
+    rows_NE, mask_N = tokens_of(probabilities_TE.to(compute_dtype(probabilities_TE)), mask_T)
+    total_E, tokens = _total("probabilities_TE", rows_NE, mask_N)
+    mean_E = total_E / tokens
+    fraction_E = load_E.to(mean_E.dtype) / (tokens * experts_TK.shape[-1])
+    return num_experts * (fraction_E * mean_E).sum()
+
+
+def _total(name: str, rows_NX: Tensor, mask_N: Tensor | None) -> tuple[Tensor, int | Tensor]:
     """The sum over the tokens that count, and how many there are: at least one."""
-    rows_TX = values_TX.to(compute_dtype(values_TX)).flatten(0, -2)
-    if rows_TX.shape[0] == 0:
-        raise ValueError(f"{name} must have at least one token, got shape {tuple(values_TX.shape)}")
-    if mask_T is None:
-        return rows_TX.sum(0), rows_TX.shape[0]
-    check_mask(mask_T, name, values_TX)
-    kept_T = mask_T.flatten()
-    if kept_T.device.type == "cpu" and not torch.compiler.is_compiling():
-        # Without its rows of padding a sum has the bits that it has where there never was padding.
-        rows_TX = rows_TX[kept_T]
-        return rows_TX.sum(0), rows_TX.shape[0]
-    # Elsewhere the number of rows would have to be waited for, so padding adds zeros.
-    return torch.where(kept_T.unsqueeze(-1), rows_TX, 0).sum(0), kept_T.sum()
+    if len(rows_NX) == 0:
+        raise ValueError(f"{name} must have at least one token, got none")
+    if mask_N is None:
+        return rows_NX.sum(0), len(rows_NX)
+    return torch.where(mask_N.unsqueeze(-1), rows_NX, 0).sum(0), mask_N.sum()

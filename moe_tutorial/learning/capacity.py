@@ -5,29 +5,28 @@ C = ceil(c T K / E);  kept are the first C assignments in each expert's queue.  
 
 import math
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from moe_tutorial.layer.dispatch import dispatch
 from moe_tutorial.layer.experts import Experts
+from moe_tutorial.learning.padding import check_mask, filled, filled_experts
 from moe_tutorial.routing.combination import combine
 from moe_tutorial.routing.decision import LimitedRouting, Routing
 from moe_tutorial.validation import (
     check_choice,
     check_finite,
     check_floating,
-    check_fractions,
     check_generator,
+    check_int64,
     check_k,
-    check_mask,
     check_positive_number,
     check_same_device,
     check_same_shape,
     check_sets,
     check_size,
-    compute_dtype,
 )
 
 Policy = Literal["first_choices", "position", "gate", "random"]
@@ -62,9 +61,9 @@ def expert_capacity(num_tokens: int, num_experts: int, k: int, capacity_factor: 
     check_size("num_experts", num_experts)
     check_k(k, num_experts)
     check_positive_number("capacity_factor", capacity_factor)
-    if math.isinf(capacity_factor):
+    if capacity_factor == math.inf:
         raise ValueError(f"capacity_factor must be finite, got {capacity_factor}")
-    return math.ceil(Fraction(str(float(capacity_factor))) * num_tokens * k / num_experts)
+    return math.ceil(Fraction(str(capacity_factor)) * num_tokens * k / num_experts)
 
 
 def within_capacity(
@@ -101,8 +100,8 @@ def within_capacity(
         num_experts: E.
         capacity: C, 0 or more.
         policy: one of the four.
-        mask_T: bool ``[T]``, False for padding, which is not kept and takes no place; None if
-            there is none.
+        mask_T: bool ``[T]``, False for padding, which is not kept, takes no place and may hold
+            anything; None if there is none.
         generator: the source of randomness of ``"random"``; None takes torch's own.
 
     Returns:
@@ -113,16 +112,16 @@ def within_capacity(
         ValueError: shapes that do not fit, ids out of range or named twice, gates that are not
             finite, an unknown policy, or two devices.
     """
+    experts_TK = filled_experts(experts_TK, mask_T)
     check_sets(experts_TK, num_experts)
     check_floating("gates_TK", gates_TK)
     check_same_shape("gates_TK", gates_TK, "experts_TK", experts_TK)
     check_same_device(experts_TK=experts_TK, gates_TK=gates_TK)
+    gates_TK = filled("gates_TK", gates_TK, mask_T)
     check_finite("gates_TK", gates_TK)
     check_size("capacity", capacity, least=0)
     check_choice("policy", policy, POLICIES)
     check_generator(generator, experts_TK)
-    if mask_T is not None:
-        check_mask(mask_T, "experts_TK", experts_TK)
 
     wanted_TK = experts_TK
     if mask_T is not None:
@@ -170,15 +169,18 @@ def limit_capacity(
         renormalise: whether the gates that a token keeps are divided by their sum, so that they
             sum to 1 again. NLLB-MoE (2022) does so when its
             ``normalize_router_prob_before_dropping`` is off; GShard and Switch do not.
-        mask_T: bool ``[T]``, False for padding, which counts neither for the capacity nor in it.
+        mask_T: bool ``[T]``, False for padding, which counts neither for the capacity nor in it
+            and may hold anything.
         generator: the source of randomness of ``"random"``.
 
     Returns:
         The decision with 0 for dropped gates, and what was kept.
 
     Raises:
-        TypeError, ValueError: as the functions it calls.
+        TypeError, ValueError: as the functions it calls, or a routing that is no
+            :class:`~moe_tutorial.routing.decision.Routing` or whose tensors do not fit each other.
     """
+    _check_routing(routing, Routing)
     num_experts, k = routing.logits_TE.shape[-1], routing.experts_TK.shape[-1]
     num_tokens = routing.experts_TK.numel() // k
     if mask_T is not None:
@@ -219,9 +221,11 @@ def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Te
 
     Raises:
         TypeError, ValueError: as :func:`~moe_tutorial.layer.dispatch.dispatch`, or a decision for
-            another number of tokens.
+            another number of tokens, or a routing that is no
+            :class:`~moe_tutorial.routing.decision.LimitedRouting` or does not fit together.
     """
     check_floating("x_TD", x_TD)
+    _check_routing(routing, LimitedRouting)
     if x_TD.shape[:-1] != routing.kept_TK.shape[:-1]:
         raise ValueError(
             f"routing must decide for the tokens of x_TD, {tuple(x_TD.shape[:-1])}, "
@@ -240,37 +244,27 @@ def dispatch_kept(x_TD: Tensor, routing: LimitedRouting, experts: Experts) -> Te
     return combine(outputs_TKD.index_put(kept, outputs_RD), routing.gates_TK)
 
 
-def expected_drops(inclusion_E: Tensor, num_tokens: int, capacity: int) -> Tensor:
-    r"""How many assignments a capacity drops, on average over batches.
-
-    .. math:: \sum_{e=1}^{E} \sum_{n=C+1}^{T} (n - C) \binom{T}{n} \pi_e^n (1 - \pi_e)^{T-n}
-
-    Exact where tokens choose independently and each names expert e with probability
-    :math:`\pi_e`: an expert's load is then binomial. It holds for every policy and every K, since
-    a mean of a sum does not ask how a token's K choices hang together.
-
-    Args:
-        inclusion_E: the probabilities, ``[E]`` with any leading dimensions, such as those of
-            :func:`~moe_tutorial.routing.sampling.inclusion_probabilities`.
-        num_tokens: T, 0 or more.
-        capacity: C, 0 or more.
-
-    Returns:
-        The mean number of drops, of T K, with the leading dimensions; float32, or float64 for
-        float64 probabilities.
-
-    Raises:
-        TypeError, ValueError: an argument outside what is listed above; the message names it.
-    """
-    check_floating("inclusion_E", inclusion_E, rank=1)
-    check_fractions("inclusion_E", inclusion_E)
-    check_size("num_tokens", num_tokens, least=0)
-    check_size("capacity", capacity, least=0)
-    # Inclusion probabilities of nearly 1 may have been rounded to above it.
-    pi_E1 = inclusion_E.double().clamp(max=1).unsqueeze(-1)
-    too_many = range(capacity + 1, num_tokens + 1)
-    n = torch.tensor(too_many, device=pi_E1.device, dtype=torch.float64)
-    log_ways = math.lgamma(num_tokens + 1) - (n + 1).lgamma() - (num_tokens - n + 1).lgamma()
-    log_chance = torch.xlogy(n, pi_E1) + torch.special.xlog1py(num_tokens - n, -pi_E1)
-    drops: Tensor = ((n - capacity) * (log_ways + log_chance).exp()).sum((-2, -1))
-    return drops.to(compute_dtype(inclusion_E))
+def _check_routing(routing: Any, kind: type[Routing]) -> None:
+    """Refuse what is no record of this kind, or one whose tensors do not fit each other."""
+    if not isinstance(routing, kind):
+        raise TypeError(f"routing must be a {kind.__name__}, got {type(routing).__name__}")
+    check_floating("routing.logits_TE", routing.logits_TE)
+    check_int64("routing.experts_TK", routing.experts_TK, "expert ids")
+    rows = {"routing.logits_TE": routing.logits_TE, "routing.experts_TK": routing.experts_TK}
+    for name in ("probabilities_TE", "gates_TK"):
+        rows[f"routing.{name}"] = getattr(routing, name)
+        check_floating(f"routing.{name}", rows[f"routing.{name}"])
+    if isinstance(routing, LimitedRouting):
+        if not isinstance(routing.kept_TK, Tensor) or routing.kept_TK.dtype != torch.bool:
+            found = getattr(routing.kept_TK, "dtype", type(routing.kept_TK).__name__)
+            raise TypeError(f"routing.kept_TK must be a bool tensor, got {found}")
+        rows["routing.kept_TK"] = routing.kept_TK
+    check_same_device(**rows)
+    wanted = {"TE": routing.logits_TE.shape, "TK": routing.experts_TK.shape}
+    for name, tensor in rows.items():
+        shape = wanted[name[-2:]]
+        if tensor.shape != shape or shape[:-1] != routing.logits_TE.shape[:-1]:
+            raise ValueError(
+                "routing must have the shape [T, E] in logits_TE and probabilities_TE and [T, K] "
+                f"in all others, got {', '.join(f'{n} {tuple(t.shape)}' for n, t in rows.items())}"
+            )

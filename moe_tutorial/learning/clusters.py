@@ -16,10 +16,10 @@ from moe_tutorial.learning.balance import (
     smooth_load,
     squared_variation,
     switch_loss,
-    updated_bias,
     z_loss,
 )
 from moe_tutorial.learning.loads import expert_load
+from moe_tutorial.learning.selection_bias import updated_bias
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.routing.probabilities import softmax
 from moe_tutorial.routing.router import Router
@@ -106,7 +106,8 @@ def train(
         shazeer: coefficient of the squared variation of importance, and for ``"noisy_top_k"`` of
             the smooth load too.
         z: coefficient of :func:`~moe_tutorial.learning.balance.z_loss`.
-        bias_rate: gamma of :func:`~moe_tutorial.learning.balance.updated_bias`; 0 for no bias.
+        bias_rate: gamma of :func:`~moe_tutorial.learning.selection_bias.updated_bias`; 0 for no
+            bias.
         selection: as of :class:`~moe_tutorial.routing.router.Router`.
         temperature: of the draw, for ``"sampled"``.
 
@@ -136,6 +137,7 @@ def train(
         optimizer.step()
         loads.append(expert_load(output.routing.experts_TK, EXPERTS))
         if bias_rate > 0:
+            assert router.bias_E is not None
             router.bias_E = updated_bias(router.bias_E, loads[-1], bias_rate)
     layer.eval()
     with torch.no_grad():
@@ -159,10 +161,10 @@ def _balancing(
     if shazeer > 0:
         weight_E = importance(routing.gates_TK, routing.experts_TK, EXPERTS)
         loss = loss + shazeer * squared_variation(weight_E)
-    if shazeer > 0 and router.selection == "noisy_top_k":
+    if shazeer > 0 and router.noise_ED is not None:
         logits_TE = dot_scores(x_TD, router.centroids_ED)
         noise_TE = dot_scores(x_TD, router.noise_ED)
-        load_E = smooth_load(logits_TE, routing.logits_TE, noise_TE, router.k)
+        load_E = smooth_load(logits_TE, routing.logits_TE, noise_TE, router.config.k)
         loss = loss + shazeer * squared_variation(load_E)
     if z > 0:
         loss = loss + z * z_loss(routing.logits_TE)

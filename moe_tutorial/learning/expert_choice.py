@@ -6,9 +6,10 @@ g_te = s_te where it is among the C largest of column e.                        
 import torch
 from torch import Tensor
 
+from moe_tutorial.learning.padding import filled
 from moe_tutorial.routing.decision import LimitedRouting
 from moe_tutorial.routing.probabilities import softmax
-from moe_tutorial.validation import check_logits, check_mask, check_size
+from moe_tutorial.validation import check_floating, check_size
 
 
 def expert_choice(
@@ -29,19 +30,20 @@ def expert_choice(
     Args:
         logits_TE: ``[T, E]`` with any leading dimensions, floating point.
         capacity: C; from T on every expert takes every token.
-        mask_T: bool ``[T]``, False for padding, which no expert takes; None if there is none.
+        mask_T: bool ``[T]``, False for padding, which no expert takes and which may hold anything;
+            None if there is none.
 
     Returns:
         A decision with K = E: ``experts_TK`` names all experts in order, ``gates_TK`` holds their
-        probabilities where ``kept_TK`` is True and 0 elsewhere.
+        probabilities where ``kept_TK`` is True and 0 elsewhere. The logits and probabilities of
+        padding are those of a token without a preference.
 
     Raises:
         TypeError, ValueError: logits, a capacity or a mask that do not fit.
     """
-    check_logits("logits_TE", logits_TE)
+    check_floating("logits_TE", logits_TE)
     check_size("capacity", capacity, least=0)
-    if mask_T is not None:
-        check_mask(mask_T, "logits_TE", logits_TE)
+    logits_TE = filled("logits_TE", logits_TE, mask_T)
     probabilities_TE = softmax(logits_TE)
     scores_TE = probabilities_TE.detach().flatten(0, -2)
     if mask_T is not None:

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from moe_tutorial.learning.padding import filled_experts
 from moe_tutorial.validation import (
+    check_finite,
     check_floating,
-    check_loads,
-    check_mask,
     check_sets,
     compute_dtype,
+    holds,
+    values_are_visible,
 )
 
 
@@ -53,7 +55,8 @@ def expert_load(experts_TK: Tensor, num_experts: int, mask_T: Tensor | None = No
     Args:
         experts_TK: int64 ids of the chosen experts, ``[T, K]`` with any leading dimensions.
         num_experts: E.
-        mask_T: bool, one entry per token: False marks padding, which does not count.
+        mask_T: bool, one entry per token: False marks padding, which does not count and may hold
+            any ids.
 
     Returns:
         load_E: int64 counts ``[E]``; their sum is K times the number of tokens that count.
@@ -63,10 +66,10 @@ def expert_load(experts_TK: Tensor, num_experts: int, mask_T: Tensor | None = No
         ValueError: shapes that do not fit, ids out of range or named twice, K above num_experts,
             or two devices.
     """
+    experts_TK = filled_experts(experts_TK, mask_T)
     check_sets(experts_TK, num_experts)
     counted_TK = torch.ones_like(experts_TK)
     if mask_T is not None:
-        check_mask(mask_T, "experts_TK", experts_TK)
         counted_TK = counted_TK * mask_T.unsqueeze(-1)
     load_E = torch.zeros(num_experts, dtype=torch.int64, device=experts_TK.device)
     return load_E.scatter_add(0, experts_TK.flatten(), counted_TK.flatten())
@@ -108,3 +111,16 @@ def counted_loads(load_E: Any) -> Tensor:
     check_loads("load_E", load_E)
     wide_E: Tensor = load_E.detach().to(compute_dtype(load_E))
     return wide_E
+
+
+def check_loads(name: str, load_E: Tensor) -> None:
+    """Refuse loads with a negative or non-finite entry, or of a layer to which nothing came."""
+    check_finite(name, load_E)
+    if not values_are_visible(load_E) or load_E.numel() == 0:
+        return
+    requirement = f"{name} must not be negative"
+    if not holds((load_E >= 0).all(), requirement):
+        raise ValueError(f"{requirement}, got {load_E.min().item()}")
+    requirement = f"{name} must sum to more than 0 in each layer"
+    if not holds((load_E.sum(-1) > 0).all(), requirement):
+        raise ValueError(f"{requirement}, got a layer to which no token came")

@@ -4,18 +4,20 @@ I(label; expert) = sum over both of p(l, e) ln(p(l, e) / (p(l) p(e))).          
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from moe_tutorial.validation import (
-    check_counts,
     check_id_range,
     check_int64,
-    check_labels,
+    check_same_device,
     check_same_shape,
     check_sets,
     check_size,
+    holds,
+    values_are_visible,
 )
 
 BYTE_KINDS = (
@@ -76,7 +78,7 @@ def joint_counts(labels_T: Tensor, experts_TK: Tensor, num_labels: int, num_expe
     """
     check_size("num_labels", num_labels)
     check_sets(experts_TK, num_experts)
-    check_labels(labels_T, experts_TK, num_labels)
+    _check_labels(labels_T, experts_TK, num_labels)
     pairs = labels_T[..., None] * num_experts + experts_TK
     counts = torch.bincount(pairs.flatten(), minlength=num_labels * num_experts)
     return counts.view(num_labels, num_experts)
@@ -102,7 +104,7 @@ def mutual_information(counts_LE: Tensor) -> Tensor:
         TypeError, ValueError: no tensor of two dimensions or more, a count that is negative or
             NaN, or a table of zeros.
     """
-    check_counts("counts_LE", counts_LE)
+    _check_counts("counts_LE", counts_LE)
     joint_LE = counts_LE.double() / counts_LE.double().sum((-2, -1), keepdim=True)
     labels_L1, experts_1E = joint_LE.sum(-1, keepdim=True), joint_LE.sum(-2, keepdim=True)
     independent_LE = labels_L1 * experts_1E
@@ -161,7 +163,7 @@ def specialisation(
     check_size("shuffles", shuffles)
     check_size("num_labels", num_labels)
     check_sets(experts_BSK, num_experts)
-    check_labels(labels_BS, experts_BSK, num_labels)
+    _check_labels(labels_BS, experts_BSK, num_labels)
     if given_BS is None:
         given_BS = torch.zeros_like(labels_BS)
     check_int64("given_BS", given_BS, "ids")
@@ -194,3 +196,32 @@ def specialisation(
 
 def _entropy(counts: Tensor) -> float:
     return float(torch.special.entr(counts.double() / counts.sum()).sum())
+
+
+def _check_labels(labels_T: Any, experts_TK: Tensor, num_labels: int) -> None:
+    """Refuse what is not one label for each token, from 0 to L-1."""
+    check_int64("labels_T", labels_T, "ids")
+    if labels_T.shape != experts_TK.shape[:-1]:
+        raise ValueError(
+            f"labels_T must have the tokens' shape, {tuple(experts_TK.shape[:-1])}, got "
+            f"{tuple(labels_T.shape)}"
+        )
+    check_same_device(labels_T=labels_T, experts_TK=experts_TK)
+    check_id_range("labels_T", labels_T, num_labels)
+
+
+def _check_counts(name: str, counts_LE: Any) -> None:
+    """Refuse what is no table of numbers, at least one of them above 0 and none below."""
+    if not isinstance(counts_LE, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(counts_LE).__name__}")
+    if counts_LE.is_complex() or counts_LE.dtype == torch.bool:
+        raise TypeError(f"{name} must hold numbers, got {counts_LE.dtype}")
+    if counts_LE.ndim < 2 or 0 in counts_LE.shape[-2:]:
+        raise ValueError(f"{name} must have the shape [L, E], got {tuple(counts_LE.shape)}")
+    if not values_are_visible(counts_LE) or counts_LE.numel() == 0:
+        return
+    if not holds((counts_LE >= 0).all(), f"{name} must not be negative"):
+        worst = counts_LE[~(counts_LE >= 0)][0].item()
+        raise ValueError(f"{name} must not be negative, got {worst}")
+    if not holds((counts_LE.sum((-2, -1)) > 0).all(), f"{name} must not be all zeros"):
+        raise ValueError(f"{name} must not be all zeros, got a table without a count")

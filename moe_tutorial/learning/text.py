@@ -7,12 +7,14 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from moe_tutorial.learning.documents import letters
-from moe_tutorial.validation import check_generator, check_share, check_size
+from moe_tutorial.validation import check_generator, check_size
 
 VOCABULARY = 256
 """How many tokens there are, one for each value of a byte."""
@@ -93,7 +95,7 @@ def corpus(
         ValueError: no domain, a domain with fewer than two different documents, a byte 0 in a
             document, or a share that is not between 0 and 1.
     """
-    check_share("validation_share", validation_share)
+    _check_share("validation_share", validation_share)
     if not isinstance(documents, Mapping):
         raise TypeError(f"documents must map domains to texts, got {type(documents).__name__}")
     if not documents:
@@ -213,3 +215,11 @@ def draw_batch(
     window_BS = text.bytes_N[first_B[:, None] + torch.arange(length + 1)].long().to(device)
     domains_BS = domains_B[:, None].expand(-1, length).to(device)
     return Batch(window_BS[:, :-1], window_BS[:, 1:], domains_BS)
+
+
+def _check_share(name: str, value: Any) -> None:
+    """Refuse what is no number strictly between 0 and 1."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    if not 0 < float(value) < 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
