@@ -1,5 +1,6 @@
 """Checks for the book's exercises: ``check("1.1", my_function)``."""
 
+import reprlib
 from typing import Any
 
 from moe_tutorial.exercises import (
@@ -44,14 +45,17 @@ def check(number: str, answer: Any) -> Verdict:
         answer: the function that the exercise asks for.
 
     Returns:
-        The verdict, which prints itself: not attempted yet, correct, or wrong and why. The check
-        itself raises nothing for a wrong answer, so an unsolved notebook still runs.
+        The verdict, which prints itself: not attempted yet, correct, or wrong and why. Whatever
+        the answer is, returns or raises, there is one, so a notebook runs to its end; what the
+        answer prints or changes in torch's settings while it is checked does not get out.
 
     Raises:
         ValueError: there is no exercise of this number.
+        KeyboardInterrupt: a person stopped the check.
     """
-    if number not in EXERCISES:
-        raise ValueError(f"number must be one of {', '.join(EXERCISES)}, got {number!r}")
+    if not isinstance(number, str) or number not in EXERCISES:
+        known = ", ".join(EXERCISES)
+        raise ValueError(f"number must be one of {known}, got {reprlib.repr(number)}")
     return EXERCISES[number].check(answer)
 
 

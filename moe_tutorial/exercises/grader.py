@@ -1,14 +1,26 @@
 """How an exercise is checked: unseen inputs, tight tolerances, and a word about the mistake."""
 
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from moe_tutorial.exercises.attempt import (
+    Attempt,
+    attempt,
+    copies,
+    describe,
+    kind_of,
+    what_was_raised,
+)
+from moe_tutorial.exercises.surroundings import neutral_surroundings
+
 Inputs = tuple[Any, ...]
+# What the reference did, and what the exercise's observe makes of it.
+Target = tuple[Attempt, Tensor]
 
 
 @dataclass(frozen=True)
@@ -17,12 +29,13 @@ class Verdict:
 
     Attributes:
         exercise: its number, such as ``"1.1"``.
-        status: ``"not attempted yet"``, ``"correct"`` or ``"wrong"``.
+        status: ``"not attempted yet"``, ``"correct"`` or ``"wrong"``; ``"not judged"`` if the
+            exercise itself is at fault, such as a reference that raises.
         message: what looks wrong, and where to look; empty otherwise.
     """
 
     exercise: str
-    status: Literal["not attempted yet", "correct", "wrong"]
+    status: Literal["not attempted yet", "correct", "wrong", "not judged"]
     message: str = ""
 
     def __repr__(self) -> str:
@@ -38,6 +51,10 @@ class Mistake:
     answer: Callable[..., Any]
     message: str
 
+    def __post_init__(self) -> None:
+        _require(callable(self.answer), "answer", "a function", self.answer)
+        _require(isinstance(self.message, str), "message", "a string", self.message)
+
 
 @dataclass(frozen=True)
 class Exercise:
@@ -51,7 +68,11 @@ class Exercise:
         gradient: also compare the gradient with respect to the first argument.
         observe: what to compare where more than one answer is right; it gets an answer's result
             and the arguments.
-        tolerance: the largest absolute difference that passes, in float64.
+        tolerance: the largest difference that passes, in float64: absolute where the expected
+            value is small, relative to it where it is large.
+
+    Raises:
+        TypeError: one of these is of another kind.
     """
 
     number: str
@@ -62,115 +83,168 @@ class Exercise:
     observe: Callable[[Tensor, Inputs], Tensor] = lambda result, case: result
     tolerance: float = 1e-9
 
+    def __post_init__(self) -> None:
+        _require(isinstance(self.number, str), "number", "a string", self.number)
+        for name in ("reference", "inputs", "observe"):
+            value = getattr(self, name)
+            _require(callable(value), name, "a function", value)
+        fits = isinstance(self.mistakes, (tuple, list)) and all(
+            isinstance(mistake, Mistake) for mistake in self.mistakes
+        )
+        _require(fits, "mistakes", "a tuple of Mistake, such as (Mistake(...),)", self.mistakes)
+
     def check(self, answer: Any) -> Verdict:
-        """Judge a reader's function."""
+        """Judge a reader's function.
+
+        Whatever it is, returns or raises, there is a verdict, and torch's settings, the random
+        numbers to come and the printed output are as if it had not been called.
+
+        Raises:
+            KeyboardInterrupt: a person stopped the check.
+        """
         if answer is None or answer is ...:
             return Verdict(self.number, "not attempted yet")
+        try:
+            return self._judge(answer)
+        except KeyboardInterrupt:
+            raise
+        except _FaultError as fault:
+            problem = str(fault)
+        except BaseException as error:
+            problem = f"the check {what_was_raised(error)}"
+        advice = "restart the kernel if you replaced a function of torch; if not, tell its author"
+        message = f"the exercise failed, not you: {problem} ({advice})"
+        return Verdict(self.number, "not judged", message)
+
+    def _judge(self, answer: Any) -> Verdict:
         if not callable(answer):
-            return self._wrong(f"expected a function, got {type(answer).__name__}")
-        cases = self.inputs(torch.Generator().manual_seed(20_240_229))
-        for case in cases:
-            try:
-                found = answer(*_copies(case))
-            except NotImplementedError:
-                return Verdict(self.number, "not attempted yet")
-            except Exception as error:
-                return self._wrong(
-                    f"your function raised {type(error).__name__} for {_describe(case)}: {error}"
-                )
-            if found is None or found is ...:
-                return Verdict(self.number, "not attempted yet")
-            complaint = self._compare(found, case, answer)
+            kind = kind_of(answer)
+            return self._wrong(f"expected a function, got {kind}: hand over the function itself")
+        cases = self._cases()
+        # Every reference runs before the first line of the reader's code does.
+        targets = [self._target(case) for case in cases]
+        attempts = [attempt(answer, case, self.gradient) for case in cases]
+        for found, target, case in zip(attempts, targets, cases, strict=True):
+            if found.blank:
+                message = found.failure and f"your function {found.failure}"
+                return Verdict(self.number, "not attempted yet", message)
+            complaint = self._complaint(found, target, case)
             if complaint:
-                return self._wrong(self._recognise(answer, cases) or complaint)
+                hint = self._recognise(attempts, cases)
+                return self._wrong(hint or f"{complaint}, for {describe(case)}")
         return Verdict(self.number, "correct")
 
     def _wrong(self, message: str) -> Verdict:
         return Verdict(self.number, "wrong", message)
 
-    def _compare(self, found: Any, case: Inputs, answer: Callable[..., Any]) -> str:
-        expected = _as_tensor(self.reference(*_copies(case)))
-        complaint = _misfit(found, expected)
-        if not complaint:
-            seen, target = (self.observe(r, case) for r in (_as_tensor(found), expected))
-            complaint = _difference(seen, target, self.tolerance)
-        if not complaint and self.gradient:
-            gradient = _gradient(self.reference, case)
-            complaint = _difference(_gradient(answer, case), gradient, self.tolerance)
-            complaint = complaint and f"the values are right, but the gradient is not: {complaint}"
-        return complaint and f"{complaint}, for {_describe(case)}"
+    def _cases(self) -> Sequence[Inputs]:
+        try:
+            with neutral_surroundings():
+                cases = self.inputs(torch.Generator().manual_seed(20_240_229))
+        except Exception as error:
+            raise _FaultError(f"its inputs {what_was_raised(error)}") from error
+        fits = isinstance(cases, (list, tuple)) and all(isinstance(case, tuple) for case in cases)
+        if not fits or not cases:
+            raise _FaultError(
+                "its inputs must be a list of tuples with the arguments of one call each, such as "
+                f"[(x, 3)], got {reprlib.repr(cases)}"
+            )
+        if self.gradient and not all(
+            case and isinstance(case[0], Tensor) and case[0].is_floating_point() for case in cases
+        ):
+            raise _FaultError("with gradient=True, the first argument must be a floating tensor")
+        return cases
 
-    def _recognise(self, answer: Callable[..., Any], cases: Sequence[Inputs]) -> str:
+    def _target(self, case: Inputs) -> Target:
+        target = attempt(self.reference, case, self.gradient)
+        seen = self._observed(_sound(target, "reference", case), case)
+        return target, _sound(seen, "observe", case)
+
+    def _observed(self, value: Tensor, case: Inputs) -> Attempt:
+        return attempt(lambda result: self.observe(result, copies(case)), (value,))
+
+    def _complaint(self, found: Attempt, target: Target, case: Inputs) -> str:
+        """What is wrong with one attempt, or nothing."""
+        right, wanted = target
+        if found.value is None or right.value is None:
+            return f"your function {found.failure}"
+        if misfit := _misfit(found.value, right.value):
+            return misfit
+        whole = right.value.is_floating_point() and not found.value.is_floating_point()
+        value = found.value.to(right.value.dtype) if whole else found.value
+        seen = self._observed(value, case)
+        if seen.value is None:
+            return f"your result cannot be compared: the exercise's observe {seen.failure}"
+        if wrong := _misfit(seen.value, wanted) or _difference(seen.value, wanted, self.tolerance):
+            return wrong
+        if right.gradient is None:
+            return ""
+        if found.gradient is None:
+            return f"the values are right, but asked for a gradient your function {found.failure}"
+        wrong = _difference(found.gradient, right.gradient, self.tolerance)
+        return wrong and f"the values are right, but the gradient is not: {wrong}"
+
+    def _recognise(self, attempts: Sequence[Attempt], cases: Sequence[Inputs]) -> str:
         for mistake in self.mistakes:
-            if all(_same(answer, mistake.answer, case, self.gradient) for case in cases):
+            if all(
+                _same(found, attempt(mistake.answer, case, self.gradient))
+                for found, case in zip(attempts, cases, strict=True)
+            ):
                 return mistake.message
         return ""
 
 
-def _same(
-    answer: Callable[..., Any], other: Callable[..., Any], case: Inputs, gradient: bool
-) -> bool:
-    try:
-        found, expected = answer(*_copies(case)), _as_tensor(other(*_copies(case)))
-        if _misfit(found, expected) or _difference(_as_tensor(found), expected, 1e-9):
-            return False
-        return not gradient or not _difference(
-            _gradient(answer, case), _gradient(other, case), 1e-9
-        )
-    except Exception:
-        # A mistake that cannot even run on this input is not the mistake that was made.
+class _FaultError(Exception):
+    """Something is wrong with the exercise; the text says what."""
+
+
+def _sound(trial: Attempt, name: str, case: Inputs) -> Tensor:
+    if trial.value is None or trial.failure:
+        raise _FaultError(f"its {name} {trial.failure or 'returned nothing'}, for {describe(case)}")
+    return trial.value
+
+
+def _same(found: Attempt, other: Attempt) -> bool:
+    # A mistake that cannot even run on this input is not the mistake that was made.
+    if found.value is None or other.value is None or found.failure or other.failure:
         return False
+    if _misfit(found.value, other.value) or _difference(found.value, other.value, 1e-9):
+        return False
+    if found.gradient is None or other.gradient is None:
+        return True  # none was asked for
+    return not _difference(found.gradient, other.gradient, 1e-9)
 
 
-def _gradient(function: Callable[..., Any], case: Inputs) -> Tensor:
-    first = case[0].clone().requires_grad_()
-    result = function(first, *_copies(case[1:]))
-    if not result.requires_grad:
-        return torch.zeros_like(first)
-    weights = torch.arange(1, result.numel() + 1, dtype=result.dtype).reshape(result.shape)
-    (gradient,) = torch.autograd.grad((result * weights).sum(), first, allow_unused=True)
-    return torch.zeros_like(first) if gradient is None else gradient
-
-
-def _misfit(found: Any, expected: Tensor) -> str:
-    try:
-        found = _as_tensor(found)
-    except (TypeError, ValueError, RuntimeError):
-        return f"expected a tensor or a number, got {type(found).__name__}"
+def _misfit(found: Tensor, expected: Tensor) -> str:
     if found.shape != expected.shape:
-        return f"expected shape {tuple(expected.shape)}, got {tuple(found.shape)}"
-    if found.is_floating_point() != expected.is_floating_point():
+        return f"expected {_shape(expected)}, got {_shape(found)}"
+    # Ids and counts are whole. A single number may well be written as a float.
+    if expected.ndim and found.is_floating_point() and not expected.is_floating_point():
         return f"expected dtype {expected.dtype}, got {found.dtype}"
     return ""
 
 
+def _shape(tensor: Tensor) -> str:
+    return f"shape {tuple(tensor.shape)}" if tensor.ndim else "a single number"
+
+
 def _difference(found: Tensor, expected: Tensor, tolerance: float) -> str:
-    found, expected = found.detach().double(), expected.detach().double()
-    if torch.allclose(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True):
+    # torch.testing.assert_close would say how far apart the worst two values are, but not which
+    # values they are, and a reader recognises a mistake by its values.
+    found, expected = found.double(), expected.double()
+    close = torch.isclose(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if close.all():
         return ""
-    gap = (found - expected).abs().nan_to_num(nan=torch.inf)
+    gap = (found - expected).abs().nan_to_num(nan=torch.inf).masked_fill(close, -1.0)
     where = tuple(int(i) for i in gap.eq(gap.max()).nonzero()[0])
     index = f" at index {where}" if where else ""
     complaint = f"expected {expected[where].item():.6g}{index}, got {found[where].item():.6g}"
     if gap[where] < 1e-4 * max(1.0, abs(expected[where].item())):
-        complaint += f", off by {gap[where].item():.1e}: did you leave the inputs' dtype, float64?"
+        size = f"{gap[where].item():.1e}"
+        complaint += f", off by {size}, as a step in float32 or a small added constant would be"
     return complaint
 
 
-def _as_tensor(value: Any) -> Tensor:
-    # A Python number may be an int, a float or a fraction; as a default float32 it loses digits.
-    if isinstance(value, Real):
-        return torch.tensor(float(value), dtype=torch.float64)
-    return torch.as_tensor(value)
-
-
-def _copies(case: Inputs) -> Inputs:
-    return tuple(value.clone() if isinstance(value, Tensor) else value for value in case)
-
-
-def _describe(case: Inputs) -> str:
-    parts = [
-        f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        for value in case
-    ]
-    return "the arguments " + ", ".join(parts)
+def _require(fits: bool, name: str, expected: str, value: Any) -> None:
+    if not fits:
+        raise TypeError(f"{name} must be {expected}, got {reprlib.repr(value)}")
