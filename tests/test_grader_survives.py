@@ -29,6 +29,7 @@ from tests.hostile import (
 NUMBER = "expected a tensor or a number, got "
 ONE_SHAPE = "expected shape (5, 4), got "
 
+ONES = torch.ones(5, 4)
 HUGE = torch.sparse_coo_tensor(size=(10**12,), check_invariants=True)
 
 NO_NUMBERS: dict[str, tuple[Any, str]] = {
@@ -85,7 +86,7 @@ OTHER_ANSWERS: dict[str, tuple[Any, str]] = {
     "silent": (raises(SilentError()), "your function raised SilentError, for the arguments"),
     "many lines": (raises(ValueError("a\n\nb")), "your function raised ValueError: a b, for"),
     "no parameters": (lambda: 1, "<lambda>() takes 0 positional arguments but 2 were given"),
-    "quantised": (lambda *_: torch.quantize_per_tensor(torch.ones(5, 4), 1, 0, torch.qint8), "got 1"),
+    "quantised": (lambda *_: torch.quantize_per_tensor(ONES, 1, 0, torch.qint8), "got 1"),
     "a generator": (yields, f"{NUMBER}generator"),
     "a class": (int, "your function raised TypeError"),
     "another class": (Hostile, "your function raised TypeError"),
