@@ -13,16 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from moe_tutorial import Router
 from moe_tutorial.layer.counting import (
-    Attention,
-    FeedForward,
-    LatentAttention,
-    Model,
-    MoE,
+    AttentionShape,
+    FeedForwardShape,
+    LatentAttentionShape,
+    ModelShape,
+    MoEShape,
     decoder_only,
-    encoder_decoder,
 )
 from moe_tutorial.layer.experts import Experts
-from moe_tutorial.models.published import PUBLISHED
+from moe_tutorial.models.published import PUBLISHED, encoder_decoder
 
 
 def numbers_in(module: nn.Module) -> int:
@@ -38,42 +37,42 @@ def built(name: str, config: Any) -> nn.Module:
 # --- a configuration of transformers, read into a shape of ours ---------------------------------
 
 
-def grouped(c: Any, **options: Any) -> Attention:
+def grouped(c: Any, **options: Any) -> AttentionShape:
     head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    return Attention(
+    return AttentionShape(
         c.hidden_size, c.num_attention_heads, head_dim, c.num_key_value_heads, **options
     )
 
 
-def latent(c: Any) -> LatentAttention:
-    return LatentAttention(
+def latent(c: Any) -> LatentAttentionShape:
+    return LatentAttentionShape(
         c.hidden_size, c.num_attention_heads, c.q_lora_rank, c.kv_lora_rank,
         c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim,
     )  # fmt: skip
 
 
-def sparse(c: Any, hidden_width: int, num_experts: int, **options: Any) -> MoE:
-    expert = FeedForward(c.hidden_size, hidden_width)
-    return MoE(expert, num_experts, c.num_experts_per_tok, **options)
+def sparse(c: Any, hidden_width: int, num_experts: int, **options: Any) -> MoEShape:
+    expert = FeedForwardShape(c.hidden_size, hidden_width)
+    return MoEShape(expert, num_experts, c.num_experts_per_tok, **options)
 
 
-def from_deepseek(c: Any) -> Model:
-    shared = FeedForward(c.hidden_size, c.moe_intermediate_size * c.n_shared_experts)
+def from_deepseek(c: Any) -> ModelShape:
+    shared = FeedForwardShape(c.hidden_size, c.moe_intermediate_size * c.n_shared_experts)
     moe = sparse(c, c.moe_intermediate_size, c.n_routed_experts, shared=shared)
-    dense = FeedForward(c.hidden_size, c.intermediate_size)
+    dense = FeedForwardShape(c.hidden_size, c.intermediate_size)
     first = c.first_k_dense_replace
     layers = (dense,) * first + (moe,) * (c.num_hidden_layers - first)
     return decoder_only(c.vocab_size, latent(c), layers, tied=c.tie_word_embeddings)
 
 
-def from_mixtral(c: Any) -> Model:
+def from_mixtral(c: Any) -> ModelShape:
     moe = sparse(c, c.intermediate_size, c.num_local_experts)
     layers = (moe,) * c.num_hidden_layers
     return decoder_only(c.vocab_size, grouped(c), layers, tied=c.tie_word_embeddings)
 
 
-def from_qwen(c: Any, attention: Attention, moe: MoE) -> Model:
-    dense = FeedForward(c.hidden_size, c.intermediate_size)
+def from_qwen(c: Any, attention: AttentionShape, moe: MoEShape) -> ModelShape:
+    dense = FeedForwardShape(c.hidden_size, c.intermediate_size)
     layers = tuple(
         moe
         if i not in c.mlp_only_layers and (i + 1) % c.decoder_sparse_step == 0
@@ -83,27 +82,27 @@ def from_qwen(c: Any, attention: Attention, moe: MoE) -> Model:
     return decoder_only(c.vocab_size, attention, layers, tied=c.tie_word_embeddings)
 
 
-def from_qwen2(c: Any) -> Model:
-    shared = FeedForward(c.hidden_size, c.shared_expert_intermediate_size)
+def from_qwen2(c: Any) -> ModelShape:
+    shared = FeedForwardShape(c.hidden_size, c.shared_expert_intermediate_size)
     moe = sparse(c, c.moe_intermediate_size, c.num_experts, shared=shared, shared_gate=True)
     return from_qwen(c, grouped(c, input_bias=c.qkv_bias), moe)
 
 
-def from_qwen3(c: Any) -> Model:
+def from_qwen3(c: Any) -> ModelShape:
     biases = {"input_bias": c.attention_bias, "output_bias": c.attention_bias}
     moe = sparse(c, c.moe_intermediate_size, c.num_experts)
     return from_qwen(c, grouped(c, norms="head", **biases), moe)
 
 
-def from_olmoe(c: Any) -> Model:
+def from_olmoe(c: Any) -> ModelShape:
     layers = (sparse(c, c.intermediate_size, c.num_experts),) * c.num_hidden_layers
     attention = grouped(c, norms="all")
     return decoder_only(c.vocab_size, attention, layers, tied=c.tie_word_embeddings)
 
 
-def from_gpt_oss(c: Any) -> Model:
-    expert = FeedForward(c.hidden_size, c.intermediate_size, bias=True)
-    moe = MoE(expert, c.num_local_experts, c.num_experts_per_tok, router_bias=True)
+def from_gpt_oss(c: Any) -> ModelShape:
+    expert = FeedForwardShape(c.hidden_size, c.intermediate_size, bias=True)
+    moe = MoEShape(expert, c.num_local_experts, c.num_experts_per_tok, router_bias=True)
     attention = grouped(
         c, input_bias=c.attention_bias, output_bias=c.attention_bias, sinks=True
     )  # fmt: skip
@@ -111,7 +110,7 @@ def from_gpt_oss(c: Any) -> Model:
     return decoder_only(c.vocab_size, attention, layers, tied=c.tie_word_embeddings)
 
 
-def from_phi(c: Any) -> Model:
+def from_phi(c: Any) -> ModelShape:
     attention = grouped(c, input_bias=c.attention_bias, output_bias=c.attention_bias)
     layers = (sparse(c, c.intermediate_size, c.num_local_experts),) * c.num_hidden_layers
     return decoder_only(
@@ -120,26 +119,26 @@ def from_phi(c: Any) -> Model:
     )  # fmt: skip
 
 
-def from_dbrx(c: Any) -> Model:
-    attention = Attention(
+def from_dbrx(c: Any) -> ModelShape:
+    attention = AttentionShape(
         c.d_model, c.n_heads, c.d_model // c.n_heads, c.attn_config.kv_n_heads
     )  # fmt: skip
-    expert = FeedForward(c.d_model, c.ffn_config.ffn_hidden_size)
-    moe = MoE(expert, c.ffn_config.moe_num_experts, c.ffn_config.moe_top_k)
+    expert = FeedForwardShape(c.d_model, c.ffn_config.ffn_hidden_size)
+    moe = MoEShape(expert, c.ffn_config.moe_num_experts, c.ffn_config.moe_top_k)
     return decoder_only(c.vocab_size, attention, (moe,) * c.n_layers)
 
 
-def from_llama4(c: Any) -> Model:
-    shared = FeedForward(c.hidden_size, c.intermediate_size)
+def from_llama4(c: Any) -> ModelShape:
+    shared = FeedForwardShape(c.hidden_size, c.intermediate_size)
     moe = sparse(c, c.intermediate_size, c.num_local_experts, shared=shared)
-    dense = FeedForward(c.hidden_size, c.intermediate_size_mlp)
+    dense = FeedForwardShape(c.hidden_size, c.intermediate_size_mlp)
     layers = tuple(moe if i in c.moe_layers else dense for i in range(c.num_hidden_layers))
     return decoder_only(c.vocab_size, grouped(c), layers, tied=c.tie_word_embeddings)
 
 
-def from_switch(c: Any) -> Model:
-    dense = FeedForward(c.d_model, c.d_ff, gated=False)
-    moe = MoE(dense, c.num_experts, 1, router_bias=c.router_bias)
+def from_switch(c: Any) -> ModelShape:
+    dense = FeedForwardShape(c.d_model, c.d_ff, gated=False)
+    moe = MoEShape(dense, c.num_experts, 1, router_bias=c.router_bias)
     stacks = [
         tuple(moe if step == 1 or i % step == 1 else dense for i in range(layers))
         for layers, step in (
@@ -147,7 +146,7 @@ def from_switch(c: Any) -> Model:
             (c.num_decoder_layers, c.decoder_sparse_step),
         )
     ]
-    attention = Attention(c.d_model, c.num_heads, c.d_kv, c.num_heads)
+    attention = AttentionShape(c.d_model, c.num_heads, c.d_kv, c.num_heads)
     buckets = c.relative_attention_num_buckets
     return encoder_decoder(
         c.vocab_size, attention, *stacks, relative_buckets=buckets, tied=c.tie_word_embeddings
@@ -220,11 +219,11 @@ PUBLISHED_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def idle_experts(model: Model) -> int:
+def idle_experts(model: ModelShape) -> int:
     return sum(
         (block.num_experts - block.k) * block.expert.total_parameters()
         for block in model.blocks
-        if isinstance(block, MoE)
+        if isinstance(block, MoEShape)
     )
 
 
@@ -382,7 +381,7 @@ def test_the_correction_bias_of_deepseek_v3_is_a_buffer_and_not_counted() -> Non
 # --- this package's modules ---------------------------------------------------------------------
 
 
-def linear_feed_forward(shape: FeedForward) -> nn.ModuleList:
+def linear_feed_forward(shape: FeedForwardShape) -> nn.ModuleList:
     first = shape.hidden_width * (2 if shape.gated else 1)
     return nn.ModuleList(
         [nn.Linear(shape.model_width, first, bias=shape.bias),
@@ -392,7 +391,7 @@ def linear_feed_forward(shape: FeedForward) -> nn.ModuleList:
 
 @pytest.mark.parametrize(("gated", "bias"), list(itertools.product([True, False], repeat=2)))
 def test_experts_and_feed_forward(gated: bool, bias: bool) -> None:
-    shape = FeedForward(6, 10, gated=gated, bias=bias)
+    shape = FeedForwardShape(6, 10, gated=gated, bias=bias)
     assert shape.total_parameters() == numbers_in(linear_feed_forward(shape))
     experts = Experts(5, 6, 10, activation="swiglu" if gated else "gelu", bias=bias)
     assert 5 * shape.total_parameters() == numbers_in(experts)
@@ -405,13 +404,13 @@ def test_router_and_experts(selection: Any, learned_scale: bool) -> None:
     router = Router(6, 5, 2, scores="cosine", scale=scale, selection=selection)
     modules = nn.ModuleList([router, Experts(5, 6, 10)])
     noisy = selection == "noisy_top_k"
-    moe = MoE(FeedForward(6, 10), 5, 2, noisy=noisy, learned_scale=learned_scale)
+    moe = MoEShape(FeedForwardShape(6, 10), 5, 2, noisy=noisy, learned_scale=learned_scale)
     assert moe.total_parameters() == numbers_in(modules)
     assert moe.active_parameters() == numbers_in(router) + numbers_in(Experts(2, 6, 10))
 
 
 def test_a_layer_with_every_expert_chosen_is_all_active() -> None:
-    moe = MoE(FeedForward(6, 10), 5, 5, shared=FeedForward(6, 7), shared_gate=True)
+    moe = MoEShape(FeedForwardShape(6, 10), 5, 5, shared=FeedForwardShape(6, 7), shared_gate=True)
     assert moe.active_parameters() == moe.total_parameters()
     one = dataclasses.replace(moe, k=1)
     assert moe.total_parameters() - one.active_parameters() == 4 * moe.expert.total_parameters()
@@ -429,7 +428,7 @@ def products(counter: FlopCounterMode) -> int:
 @pytest.mark.parametrize(("gated", "bias"), list(itertools.product([True, False], repeat=2)))
 def test_flops_of_a_feed_forward_and_of_an_moe_layer(gated: bool, bias: bool) -> None:
     tokens, k = 7, 3
-    shape = FeedForward(6, 10, gated=gated, bias=bias)
+    shape = FeedForwardShape(6, 10, gated=gated, bias=bias)
     first, second = linear_feed_forward(shape)
     router, x_TD = nn.Linear(6, 5, bias=bias), torch.randn(tokens, 6)
     with FlopCounterMode(display=False) as counter:
@@ -440,7 +439,7 @@ def test_flops_of_a_feed_forward_and_of_an_moe_layer(gated: bool, bias: bool) ->
         router(x_TD)
         for _ in range(k):
             second(first(x_TD)[:, :10])
-    assert counter.get_total_flops() == tokens * MoE(shape, 5, k, router_bias=bias).flops()
+    assert counter.get_total_flops() == tokens * MoEShape(shape, 5, k, router_bias=bias).flops()
 
 
 @pytest.mark.parametrize(
@@ -465,34 +464,54 @@ def test_flops_of_a_model(architecture: str, seed: int) -> None:
 
 # --- bad input ----------------------------------------------------------------------------------
 
-DENSE = FeedForward(4, 6)
+DENSE = FeedForwardShape(4, 6)
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: FeedForward(0, 6), ValueError, "model_width must be at least 1"),
-        (lambda: FeedForward(4, -6), ValueError, "hidden_width must be at least 1"),
-        (lambda: FeedForward(4, 6.0), TypeError, "hidden_width must be an int"),
-        (lambda: FeedForward(4, True), TypeError, "hidden_width must be an int"),
-        (lambda: FeedForward(4, 6, gated="swiglu"), TypeError, "gated must be a bool"),
-        (lambda: MoE(DENSE, 4, 5), ValueError, "k must be between 1 and the number of experts"),
-        (lambda: MoE(DENSE, 4, 0), ValueError, "k must be"),
-        (lambda: MoE(DENSE, 0, 1), ValueError, "num_experts must be at least 1"),
-        (lambda: MoE(6, 4, 1), TypeError, "expert must be a FeedForward"),
-        (lambda: MoE(DENSE, 4, 1, shared=2), TypeError, "shared must be a FeedForward"),
-        (lambda: MoE(DENSE, 4, 1, FeedForward(5, 6)), ValueError, "model_width must be the same"),
-        (lambda: MoE(DENSE, 4, 1, shared_gate=True), ValueError, "shared_gate needs a shared"),
-        (lambda: Attention(4, 4, 2, 3), ValueError, "key_value_heads must divide num_heads"),
-        (lambda: Attention(4, 4, 0, 2), ValueError, "head_dim must be at least 1"),
-        (lambda: Attention(4, 4, 2, 2, norms="both"), ValueError, "norms must be one of"),
-        (lambda: Attention(4, 4, 2, 2, relative_buckets=0), ValueError, "relative_buckets must"),
-        (lambda: LatentAttention(4, 2, 0, 3, 2, 2, 2), ValueError, "query_rank must be"),
-        (lambda: Model(0, (DENSE,)), ValueError, "vocabulary must be at least 1"),
-        (lambda: Model(9, ()), ValueError, "blocks must hold at least one"),
-        (lambda: Model(9, (DENSE, 3)), TypeError, "blocks must hold attention"),
-        (lambda: Model(9, (DENSE, FeedForward(5, 6))), ValueError, "model_width must be the same"),
-        (lambda: Model(9, (DENSE,)).active_parameters("input"), ValueError, "embeddings must be"),
+        (lambda: FeedForwardShape(0, 6), ValueError, "model_width must be at least 1"),
+        (lambda: FeedForwardShape(4, -6), ValueError, "hidden_width must be at least 1"),
+        (lambda: FeedForwardShape(4, 6.0), TypeError, "hidden_width must be an int"),
+        (lambda: FeedForwardShape(4, True), TypeError, "hidden_width must be an int"),
+        (lambda: FeedForwardShape(4, 6, gated="swiglu"), TypeError, "gated must be a bool"),
+        (
+            lambda: MoEShape(DENSE, 4, 5),
+            ValueError,
+            "k must be between 1 and the number of experts",
+        ),
+        (lambda: MoEShape(DENSE, 4, 0), ValueError, "k must be"),
+        (lambda: MoEShape(DENSE, 0, 1), ValueError, "num_experts must be at least 1"),
+        (lambda: MoEShape(6, 4, 1), TypeError, "expert must be a FeedForward"),
+        (lambda: MoEShape(DENSE, 4, 1, shared=2), TypeError, "shared must be a FeedForward"),
+        (
+            lambda: MoEShape(DENSE, 4, 1, FeedForwardShape(5, 6)),
+            ValueError,
+            "model_width must be the same",
+        ),
+        (lambda: MoEShape(DENSE, 4, 1, shared_gate=True), ValueError, "shared_gate needs a shared"),
+        (lambda: AttentionShape(4, 4, 2, 3), ValueError, "key_value_heads must divide num_heads"),
+        (lambda: AttentionShape(4, 4, 0, 2), ValueError, "head_dim must be at least 1"),
+        (lambda: AttentionShape(4, 4, 2, 2, norms="both"), ValueError, "norms must be one of"),
+        (
+            lambda: AttentionShape(4, 4, 2, 2, relative_buckets=0),
+            ValueError,
+            "relative_buckets must",
+        ),
+        (lambda: LatentAttentionShape(4, 2, 0, 3, 2, 2, 2), ValueError, "query_rank must be"),
+        (lambda: ModelShape(0, (DENSE,)), ValueError, "vocabulary must be at least 1"),
+        (lambda: ModelShape(9, ()), ValueError, "blocks must hold at least one"),
+        (lambda: ModelShape(9, (DENSE, 3)), TypeError, "blocks must hold attention"),
+        (
+            lambda: ModelShape(9, (DENSE, FeedForwardShape(5, 6))),
+            ValueError,
+            "model_width must be the same",
+        ),
+        (
+            lambda: ModelShape(9, (DENSE,)).active_parameters("input"),
+            ValueError,
+            "embeddings must be",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_name(make: Any, error: type[Exception], message: str) -> None:

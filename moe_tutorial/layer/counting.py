@@ -3,7 +3,7 @@
 active = total - (E - K) * one expert, in every MoE layer.                          Chapter 06.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from moe_tutorial.validation import check_choice, check_k, check_size
@@ -18,9 +18,15 @@ def _check_fields(shape: Any) -> None:
             continue
         if int in kinds:
             check_size(field.name, value)
-        for kind in (bool, FeedForward):
+        for kind in (bool, FeedForwardShape):
             if kind in kinds and not isinstance(value, kind):
                 raise TypeError(f"{field.name} must be a {kind.__name__}, got {value!r}")
+
+
+def check_parts(name: str, parts: Any) -> None:
+    """Refuse what is no sequence of shapes that stand in a model one after the other."""
+    if not isinstance(parts, tuple | list) or not all(isinstance(it, BlockShape) for it in parts):
+        raise TypeError(f"{name} must hold attention and feed-forwards, got {parts!r}")
 
 
 def _check_widths(*parts: Any) -> None:
@@ -30,7 +36,7 @@ def _check_widths(*parts: Any) -> None:
 
 
 @dataclass(frozen=True)
-class FeedForward:
+class FeedForwardShape:
     """A dense feed-forward network, or one expert.
 
     Attributes:
@@ -50,7 +56,7 @@ class FeedForward:
 
     def total_parameters(self) -> int:
         """Every weight and bias."""
-        first = 2 * self.hidden_width if self.gated else self.hidden_width
+        first = self.hidden_width * (1 + self.gated)
         biases = first + self.model_width if self.bias else 0
         return self.model_width * (first + self.hidden_width) + biases
 
@@ -60,7 +66,7 @@ class FeedForward:
 
 
 @dataclass(frozen=True)
-class MoE:
+class MoEShape:
     """A router and E experts of which every token uses K, with an optional shared expert.
 
     Several shared experts of width F are one feed-forward of that many times F. The bias that
@@ -77,10 +83,10 @@ class MoE:
         learned_scale: whether the scale of a cosine router is trained.
     """
 
-    expert: FeedForward
+    expert: FeedForwardShape
     num_experts: int
     k: int
-    shared: FeedForward | None = None
+    shared: FeedForwardShape | None = None
     shared_gate: bool = False
     router_bias: bool = False
     noisy: bool = False
@@ -91,7 +97,7 @@ class MoE:
         check_k(self.k, self.num_experts)
         _check_widths(self.expert, self.shared or self.expert)
         if self.shared_gate and self.shared is None:
-            raise ValueError("shared_gate needs a shared expert: pass shared=FeedForward(...)")
+            raise ValueError("shared_gate needs a shared expert: pass shared=FeedForwardShape(...)")
 
     @property
     def model_width(self) -> int:
@@ -100,10 +106,10 @@ class MoE:
 
     def total_parameters(self) -> int:
         """The router, the shared expert and all E experts."""
-        router = self.num_experts * (self.model_width * (1 + self.noisy) + self.router_bias)
+        a_centroid = self.model_width * (1 + self.noisy) + self.router_bias
         shared = self.shared.total_parameters() if self.shared else 0
-        always = router + self.learned_scale + shared + self.shared_gate * self.model_width
-        return always + self.num_experts * self.expert.total_parameters()
+        always = self.learned_scale + shared + self.shared_gate * self.model_width
+        return always + self.num_experts * (a_centroid + self.expert.total_parameters())
 
     def active_parameters(self) -> int:
         """The router, the shared expert and K experts: what one token uses."""
@@ -116,12 +122,11 @@ class MoE:
         The noise matrix is not: it is unused in evaluation.
         """
         router = 2 * self.model_width * (self.num_experts + self.shared_gate)
-        shared = self.shared.flops() if self.shared else 0
-        return router + shared + self.k * self.expert.flops()
+        return router + (self.shared.flops() if self.shared else 0) + self.k * self.expert.flops()
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionShape:
     """Attention whose query heads may share keys and values in groups.
 
     Attributes:
@@ -157,8 +162,7 @@ class Attention:
 
     def total_parameters(self) -> int:
         """Matrices, biases, norms, sinks and relative positions."""
-        queries = self.num_heads * self.head_dim
-        keys = self.key_value_heads * self.head_dim
+        queries, keys = (n * self.head_dim for n in (self.num_heads, self.key_value_heads))
         biases = self.input_bias * (queries + 2 * keys) + self.output_bias * self.model_width
         norms = {"none": 0, "head": 2 * self.head_dim, "all": queries + keys}[self.norms]
         logits = self.num_heads * ((self.relative_buckets or 0) + self.sinks)
@@ -166,12 +170,11 @@ class Attention:
 
     def flops(self) -> int:
         """FLOPs of the four projections, forward, per token."""
-        heads = self.num_heads + self.key_value_heads
-        return 4 * self.model_width * self.head_dim * heads
+        return 4 * self.model_width * self.head_dim * (self.num_heads + self.key_value_heads)
 
 
 @dataclass(frozen=True)
-class LatentAttention:
+class LatentAttentionShape:
     """Multi-head latent attention (DeepSeek-V2, 2024): projections through narrow, normed layers.
 
     Attributes:
@@ -206,17 +209,17 @@ class LatentAttention:
         query = self.model_width * queries
         if self.query_rank is not None:
             query = self.query_rank * (self.model_width + queries)
-        down = self.model_width * (self.key_value_rank + self.rotary_dim)
-        up = self.key_value_rank * keys_values
-        return 2 * (query + down + up + self.model_width * self.num_heads * self.value_dim)
+        key_value = self.key_value_rank * (self.model_width + keys_values)
+        others = self.model_width * (self.rotary_dim + self.num_heads * self.value_dim)
+        return 2 * (query + key_value + others)
 
 
-Block = FeedForward | MoE | Attention | LatentAttention
+BlockShape = FeedForwardShape | MoEShape | AttentionShape | LatentAttentionShape
 Embeddings = Literal["both", "output", "none"]
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelShape:
     """A residual stream: an embedding, blocks that each read it through a norm, an output matrix.
 
     Attributes:
@@ -233,7 +236,7 @@ class Model:
     """
 
     vocabulary: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[BlockShape, ...]
     tied: bool = False
     final_norms: int = 1
     norm_bias: bool = False
@@ -241,11 +244,9 @@ class Model:
 
     def __post_init__(self) -> None:
         _check_fields(self)
+        check_parts("blocks", self.blocks)
         if not self.blocks:
             raise ValueError("blocks must hold at least one block, got none")
-        for block in self.blocks:
-            if not isinstance(block, Block):
-                raise TypeError(f"blocks must hold attention and feed-forwards, got {block!r}")
         _check_widths(*self.blocks)
 
     def _outside_blocks(self, embeddings: Embeddings) -> int:
@@ -267,7 +268,7 @@ class Model:
         """
         check_choice("embeddings", embeddings, ("both", "output", "none"))
         return self._outside_blocks(embeddings) + sum(
-            b.active_parameters() if isinstance(b, MoE) else b.total_parameters()
+            b.active_parameters() if isinstance(b, MoEShape) else b.total_parameters()
             for b in self.blocks
         )
 
@@ -283,33 +284,16 @@ class Model:
 
 def decoder_only(
     vocabulary: int,
-    attention: Attention | LatentAttention,
-    feed_forwards: tuple[FeedForward | MoE, ...],
+    attention: AttentionShape | LatentAttentionShape,
+    feed_forwards: tuple[FeedForwardShape | MoEShape, ...],
     **options: Any,
-) -> Model:
+) -> ModelShape:
     """A model of layers with one shape of attention: ``feed_forwards`` has one entry per layer.
 
     ``(dense,) * 3 + (moe,) * 58`` starts with dense layers, ``(dense, moe) * 12`` alternates. The
-    options are those of :class:`Model`.
+    options are those of :class:`ModelShape`.
     """
+    check_parts("attention", (attention,))
+    check_parts("feed_forwards", feed_forwards)
     blocks = tuple(block for last in feed_forwards for block in (attention, last))
-    return Model(vocabulary, blocks, **options)
-
-
-def encoder_decoder(
-    vocabulary: int,
-    attention: Attention,
-    encoder: tuple[FeedForward | MoE, ...],
-    decoder: tuple[FeedForward | MoE, ...],
-    *,
-    relative_buckets: int = 32,
-    tied: bool = True,
-) -> Model:
-    """A T5: relative positions in the first layer of each stack, cross-attention in the decoder."""
-    first = replace(attention, relative_buckets=relative_buckets)
-    blocks: list[Block] = []
-    for layer, last in enumerate(encoder):
-        blocks += [attention if layer else first, last]
-    for layer, last in enumerate(decoder):
-        blocks += [attention if layer else first, attention, last]
-    return Model(vocabulary, tuple(blocks), tied=tied, final_norms=2)
+    return ModelShape(vocabulary, blocks, **options)

@@ -92,13 +92,13 @@ class LanguageModel(nn.Module):
             routings.append(routing)
         return Prediction(self.head(self.norm(x_BSD)), tuple(routings))
 
-    def counted(self) -> counting.Model:
+    def counted(self) -> counting.ModelShape:
         """The model's shape, which counts total and active parameters and FLOPs (chapter 06)."""
-        parts: list[counting.Block] = []
+        parts: list[counting.BlockShape] = []
         for block in self.blocks:
             assert isinstance(block, Block)
             parts += [_attention(block.attention), _second_half(block.layer)]
-        return counting.Model(self.head.out_features, tuple(parts))
+        return counting.ModelShape(self.head.out_features, tuple(parts))
 
 
 def positions(length: int, model_width: int) -> Tensor:
@@ -120,30 +120,30 @@ def positions(length: int, model_width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
-def _attention(attention: Attention) -> counting.Attention:
+def _attention(attention: Attention) -> counting.AttentionShape:
     model_width, heads = attention.out.out_features, attention.num_heads
-    return counting.Attention(model_width, heads, model_width // heads, heads)
+    return counting.AttentionShape(model_width, heads, model_width // heads, heads)
 
 
-def _feed_forward(layer: FeedForward) -> counting.FeedForward:
+def _feed_forward(layer: FeedForward) -> counting.FeedForwardShape:
     hidden_width, gated = layer.out.in_features, layer.activation == "swiglu"
-    return counting.FeedForward(
+    return counting.FeedForwardShape(
         layer.out.out_features, hidden_width, gated, layer.out.bias is not None
     )
 
 
-def _second_half(layer: FeedForward | MoELayer) -> counting.FeedForward | counting.MoE:
+def _second_half(layer: FeedForward | MoELayer) -> counting.FeedForwardShape | counting.MoEShape:
     if isinstance(layer, FeedForward):
         return _feed_forward(layer)
     router, experts = layer.router, layer.experts
     num_experts, model_width, hidden_width = experts.out_EDF.shape
     gated, bias = experts.activation == "swiglu", experts.out_bias_ED is not None
-    return counting.MoE(
-        counting.FeedForward(model_width, hidden_width, gated, bias),
+    return counting.MoEShape(
+        counting.FeedForwardShape(model_width, hidden_width, gated, bias),
         num_experts,
-        router.k,
+        router.config.k,
         shared=None if layer.shared is None else _feed_forward(layer.shared),
         shared_gate=layer.shared_gate is not None,
-        noisy=router.selection == "noisy_top_k",
+        noisy=router.noise_ED is not None,
         learned_scale=isinstance(router.scale, nn.Parameter),
     )
