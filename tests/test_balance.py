@@ -5,8 +5,10 @@ A test of a trap has the wrong way inside it, and shows that the wrong way fails
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -680,3 +682,90 @@ def test_bad_input_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+# --- what used to go wrong ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_experts", [3, 6, 7, 10])
+def test_even_float_loads_leave_the_bias_as_it_is(num_experts: int, dtype: torch.dtype) -> None:
+    bias_E = normal(num_experts, dtype=torch.float32)
+    for share in (0.1, 1 / 3, 1 / num_experts, 1e-30, 12345.678):
+        even_E = torch.full((num_experts,), share, dtype=dtype)
+        same(updated_bias(bias_E, even_E, 0.001), bias_E)
+    # The same shares, summed in different orders.
+    same(updated_bias(torch.zeros(2), torch.tensor([0.1 + 0.2, 0.3]).to(dtype), 0.1), [0.0, 0.0])
+    same(
+        updated_bias(torch.zeros(2).double(), torch.tensor([0.1 + 0.2, 0.3]).double(), 0.1), [0, 0]
+    )
+
+
+def test_the_mean_of_the_bias_is_held_at_0() -> None:
+    """One busy expert and seven idle ones: without that all biases go up together."""
+    bias_E = torch.zeros(8)
+    load_E = torch.tensor([9, 1, 1, 1, 1, 1, 1, 1])
+    for _ in range(1000):
+        bias_E = updated_bias(bias_E, load_E, 0.001)
+    assert bias_E.mean().abs() < 1e-5
+    # The differences, which alone take part in the choice, are those of the papers' rule.
+    same(bias_E[1:] - bias_E[0], torch.full((7,), 2.0), atol=1e-3)
+
+
+def test_a_step_of_the_bias_is_torchtitans() -> None:
+    for seed in range(5):
+        load_E = torch.randint(0, 50, (16,), generator=generator(seed))
+        bias_E = normal(16, seed=seed)
+        delta_E = 0.01 * torch.sign(load_E.double().mean() - load_E)
+        same(updated_bias(bias_E, load_E, 0.01), bias_E + delta_E - delta_E.mean(), atol=1e-15)
+
+
+def test_a_rate_may_be_any_finite_number() -> None:
+    load_E = torch.tensor([1, 3])
+    same(updated_bias(torch.zeros(2), load_E, Fraction(1, 4)), [0.25, -0.25])
+    same(updated_bias(torch.zeros(2), load_E, np.float32(0.25)), [0.25, -0.25])
+
+
+def test_padding_may_hold_anything_and_its_gradient_is_0() -> None:
+    mask_T = torch.tensor([True, False, True, True, False])
+    logits_TE = normal(5, 4)
+    experts_TK = top_k(logits_TE, 2)
+    junk_TK = experts_TK.where(mask_T[:, None], -100)
+
+    def results(*rows: Tensor, ids_TK: Tensor) -> list[Tensor]:
+        first_TE, second_TE, gates_TK, probabilities_TE = rows
+        return [
+            expert_load(ids_TK, 4, mask_T).double(),
+            importance(gates_TK, ids_TK, 4, mask_T),
+            smooth_load(first_TE, second_TE, first_TE, 2, mask_T),
+            switch_loss(probabilities_TE, ids_TK, mask_T),
+            gshard_loss(probabilities_TE, ids_TK, mask_T),
+            z_loss(first_TE, mask_T),
+        ]
+
+    clean = [logits_TE, logits_TE + 1, normal(5, 2).abs(), softmax(logits_TE)]
+    for junk in (math.nan, math.inf):
+        dirty = [row.where(mask_T[:, None], junk).requires_grad_() for row in clean]
+        found = results(*dirty, ids_TK=junk_TK)
+        for value, expected in zip(found, results(*clean, ids_TK=experts_TK), strict=True):
+            same(value, expected)
+        loss = torch.stack([value.square().sum() for value in found]).sum()
+        for gradient in torch.autograd.grad(loss, dirty):
+            assert gradient.isfinite().all()
+            assert (gradient[~mask_T] == 0).all()
+
+
+def test_a_default_device_elsewhere_changes_nothing() -> None:
+    logits_TE, mask_T = normal(6, 5), torch.arange(6) < 4
+    expected = every_number(logits_TE, 2, mask_T)
+    torch.set_default_device("meta")
+    try:
+        load_E = expert_load(top_k(logits_TE, 2), 5, mask_T)
+        same(load_E, expected["load"])
+        same(switch_loss(softmax(logits_TE), top_k(logits_TE, 2), mask_T), expected["switch"])
+        same(z_loss(logits_TE, mask_T), expected["z"])
+        same(load_metrics(load_E).entropy, expected["entropy"])
+        zeros_E = torch.zeros(5, device="cpu")
+        same(updated_bias(zeros_E, load_E, 0.1), expected["bias"])
+    finally:
+        torch.set_default_device(None)
