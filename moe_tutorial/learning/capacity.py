@@ -139,7 +139,8 @@ def within_capacity(
     # One queue behind the other: a stable sort by expert keeps the order within each.
     queued_R, order_R = wanted_TK.flatten()[served_R].sort(stable=True)
     place_R = row_R - torch.searchsorted(queued_R, queued_R)
-    fits_R = (place_R < capacity) & (queued_R < num_experts)
+    # A tensor compares with no int above 64 bits, and no queue is longer than all of them.
+    fits_R = (place_R < min(capacity, len(row_R))) & (queued_R < num_experts)
     return torch.empty_like(fits_R).scatter(0, served_R[order_R], fits_R).view(wanted_TK.shape)
 
 

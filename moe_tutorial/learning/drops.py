@@ -46,6 +46,7 @@ def expected_drops(inclusion_E: Tensor, num_tokens: int, capacity: int) -> Tenso
     check_size("capacity", capacity, least=0)
     # Inclusion probabilities of nearly 1 may have been rounded to above it.
     pi_E1 = inclusion_E.double().clamp(max=1).unsqueeze(-1)
+    capacity = min(capacity, num_tokens)  # nothing is dropped from there on
     too_many = range(capacity + 1, num_tokens + 1)
     n = torch.tensor(too_many, device=pi_E1.device, dtype=torch.float64)
     log_ways = math.lgamma(num_tokens + 1) - (n + 1).lgamma() - (num_tokens - n + 1).lgamma()

@@ -3,7 +3,7 @@ r"""The selection bias: balance without a loss, moved by hand between two steps 
 b_e <- b_e + gamma (s_e - mean of s),  s_e = sign(mean load - load_e).              Chapter 08.
 """
 
-import math
+import sys
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def updated_bias(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
         )
     check_same_device(bias_E=bias_E, load_E=load_E)
     check_positive_number("rate", rate)
-    if rate == math.inf:
+    if rate > sys.float_info.max:
         raise ValueError(f"rate must be finite, got {rate}")
     # Two units in the last place: a share such as 0.1 + 0.2 is one away from 0.3.
     dtype = load_E.dtype if load_E.is_floating_point() else torch.float64

@@ -5,6 +5,7 @@ pi_te = sum over the draws that hold e of their probability.                    
 
 import itertools
 import math
+import sys
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ def inclusion_probabilities_by_enumeration(
         list(itertools.permutations(range(num_experts), k)), device=logits_TE.device
     )
     logits_TE = logits_TE.to(compute_dtype(logits_TE))
-    tau = torch.as_tensor(temperature, dtype=torch.float64, device=logits_TE.device)
+    tau = _as_tensor(temperature, logits_TE.double())
     tau_T = tau.expand(*logits_TE.shape[:-1], 1).flatten()
     inclusion = []
     for logits_E, its_tau in zip(logits_TE.reshape(-1, num_experts), tau_T, strict=True):
@@ -130,10 +131,17 @@ def _closer(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
     # changes nothing that float64 could show, but would need nodes all along its way. The gaps are
     # divided by the temperature, not the logits: two quotients that overflow have no difference.
     sorted_TE, order_TE = logits_TE.sort(dim=-1, descending=True)
-    tau = torch.as_tensor(temperature, dtype=logits_TE.dtype, device=logits_TE.device)
+    tau = _as_tensor(temperature, logits_TE)
     tau = tau.clamp(min=torch.finfo(tau.dtype).tiny)
     steps_TE = (sorted_TE.diff(dim=-1, prepend=sorted_TE[..., :1]) / tau).clamp(min=-200)
     return torch.empty_like(logits_TE).scatter(-1, order_TE, steps_TE.cumsum(-1))
+
+
+def _as_tensor(temperature: float | Tensor, logits_TE: Tensor) -> Tensor:
+    if not isinstance(temperature, Tensor):
+        # An int may be too large for a float: to draws, that is infinity.
+        temperature = math.inf if temperature > sys.float_info.max else float(temperature)
+    return torch.as_tensor(temperature, dtype=logits_TE.dtype, device=logits_TE.device)
 
 
 def _density_of_inclusion(logits_TE: Tensor, k: int, nodes_N: Tensor) -> Tensor:
