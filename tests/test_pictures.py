@@ -145,7 +145,7 @@ def test_sentences_name_the_numbers() -> None:
     ("call", "message"),
     [
         (lambda: figures.centroid_space(torch.ones(3), torch.ones(4, 3)), "width 2"),
-        (lambda: figures.expert_bars({"a": torch.ones(2, 2)}, "x"), "1 dimension"),
+        (lambda: figures.expert_bars({"a": torch.ones(2, 2)}, "x"), r"rows\['a'\] must have 1 dim"),
         (lambda: figures.expert_bars({"a": torch.tensor([torch.nan])}, "x"), "finite"),
         (lambda: figures.number_table(torch.eye(2), ["r"], ["a", "b"], "x"), r"\[1, 2\]"),
         (lambda: figures.centroid_space(torch.zeros(2), torch.ones(4, 2)), "must not be zero"),

@@ -22,10 +22,12 @@ from sphinx.application import Sphinx
 
 from moe_tutorial import Router, Routing
 from moe_tutorial.example import one_token, twelve_centroids
-from moe_tutorial.figures import EXPERT_COLOURS
+from moe_tutorial.figures import EXPERT_COLOURS, palette
 
 SIZE = (1200, 630)
-INK, MUTED, PAGE, ACCENT, PALE = "#1c2430", "#566071", "#ffffff", "#4b2ca0", "#e1e0e9"
+INK, MUTED, PAGE, ACCENT, PALE = (
+    getattr(palette, role).light for role in ("INK", "MUTED", "PAGE", "ACCENT", "RULE")
+)
 FINE = 3  # curves are drawn this much larger and then reduced, which smooths them
 
 
@@ -129,13 +131,13 @@ def draw_icon(size: int) -> Image.Image:
     def disc(x: float, y: float, radius: float, colour: str) -> None:
         draw.ellipse([unit * (v + s * radius) for s in (-1, 1) for v in (x, y)], fill=colour)
 
-    for y, colour in ((5.8, "#f0c050"), (19.4, "#62c4ea")):
+    for y, colour in ((5.8, EXPERT_COLOURS[1]), (19.4, EXPERT_COLOURS[4])):
         for point in curve((9, 16), (24, y)):
             disc(*point, 1.3, colour)
         disc(24, y, 3.5, colour)
     for y in (12.6, 26.2):
-        disc(24, y, 2.3, "#9685c8")
-    disc(9, 16, 4.6, "#ffffff")
+        disc(24, y, 2.3, "#9685c8")  # the page's white over the accent, as in favicon.svg
+    disc(9, 16, 4.6, PAGE)
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 

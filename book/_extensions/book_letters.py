@@ -3,7 +3,8 @@
 - Source Serif 4 and Source Sans 3 (SIL Open Font License) come from node_modules. Each is cut
   down to the characters of Western European text, a quarter less to load. The licence reserves the
   name "Source" for whole fonts, so the cut ones are called Book Serif and Book Sans.
-- The files of book/styles, in the order of their names, become one style sheet: one request.
+- The palette and the files of book/styles, in the order of their names, become one style sheet:
+  one request.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from book_figures import colour_sheet
 from fontTools import subset
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -72,12 +74,12 @@ def write_fonts(app: Sphinx) -> None:
 
 
 def write_style_sheet(app: Sphinx) -> None:
-    """Join the files of book/styles."""
+    """Join the palette's colours and the files of book/styles."""
     sheets = sorted(Path(app.srcdir, "book", "styles").glob("*.css"))
     target = Path(app.outdir, "_static", "book.css")
     target.parent.mkdir(parents=True, exist_ok=True)
-    joined = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
-    target.write_text(joined, encoding="utf-8")
+    joined = [colour_sheet(), *(sheet.read_text(encoding="utf-8") for sheet in sheets)]
+    target.write_text("\n".join(joined), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

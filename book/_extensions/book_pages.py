@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from book_figures import colour_sheet
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
+
+from moe_tutorial.figures.palette import PAGE
 
 Context = dict[str, Any]
 
@@ -35,7 +38,7 @@ SEARCH = (
 )
 NOT_FOUND = "There is no page at this address: search the book, or choose one of its chapters."
 FIRST_FONTS = ("serif", "serif-bold", "sans")  # every page needs these at once
-THEME_COLOURS = {"light": "#ffffff", "dark": "#12161c"}  # --book-page
+THEME_COLOURS = PAGE._asdict()
 
 
 # --- what a page is about ---
@@ -202,13 +205,12 @@ def card_path(page: str) -> str:
 def page_not_found(app: Sphinx) -> Iterator[tuple[str, Context, str]]:
     """The page that a server shows for an address that does not exist."""
     root = urlsplit(app.config.html_baseurl).path
-    colours = Path(app.srcdir, "book", "styles", "1-colours.css").read_text(encoding="utf-8")
     chapters = [
         (page, app.env.titles[page].astext())
         for page in sorted(app.env.found_docs)
         if page.startswith("notebooks/")
     ]
-    yield "404", {"root": root, "colours": colours, "chapters": chapters}, "404.html"
+    yield "404", {"root": root, "colours": colour_sheet(), "chapters": chapters}, "404.html"
 
 
 def write_addresses(app: Sphinx, failure: Exception | None) -> None:

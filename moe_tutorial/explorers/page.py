@@ -9,13 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from moe_tutorial.figures.style import (
-    EXPERT_COLOURS,
-    EXPERT_COLOURS_DARK,
-    INK,
-    listing,
-    readable_on,
-)
+from moe_tutorial.figures.palette import EXPERT_COLOURS, EXPERT_COLOURS_DARK, PAGE, readable_on
+from moe_tutorial.figures.style import listing
 from moe_tutorial.validation import check_finite, check_floating, check_positive_number
 
 MOST_EXPERTS = 16
@@ -78,14 +73,10 @@ def _script(kind: str) -> str:
 def _styles() -> str:
     lines = ["".join(f"{line.strip()}\n" for line in _file("explorers.css").splitlines())]
     for expert, (light, dark) in enumerate(zip(EXPERT_COLOURS, EXPERT_COLOURS_DARK, strict=True)):
-        on_light, on_dark = (_words_on(colour) for colour in (light, dark))
+        on_light, on_dark = readable_on(light), PAGE.dark
         lines.append(f".moe-explorer .c{expert}{{fill:light-dark({light},{dark})}}\n")
         lines.append(f".moe-explorer .on{expert}{{fill:light-dark({on_light},{on_dark})}}\n")
     return "".join(lines)
-
-
-def _words_on(colour: str) -> str:
-    return INK if readable_on(colour) == INK else "#fff"
 
 
 def check_one_token(logits_E: Any) -> list[float]:

@@ -18,7 +18,8 @@ from moe_tutorial.explorers.svg import (
     text,
     tick,
 )
-from moe_tutorial.figures.style import INK, expert_colour, listing
+from moe_tutorial.figures.palette import expert_colour
+from moe_tutorial.figures.style import INK, listing
 
 Point = tuple[float, float]
 

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 
-from moe_tutorial.figures.style import INK, expert_colour, listing, readable_on
+from moe_tutorial.figures.palette import expert_colour, readable_on
+from moe_tutorial.figures.style import INK, listing
 
 WIDTH = 340
 """Units of a panel's width: the pixels that a phone has for it, so that letters keep their size."""
@@ -215,7 +216,7 @@ def strip(name: str, title: str, values_E: Sequence[float]) -> str:
 def disc(x: float, y: float, expert: int, radius: float = 9) -> str:
     """An expert's number on its colour."""
     colour = expert_colour(expert)
-    fill = INK if readable_on(colour) == INK else PAPER
+    fill = readable_on(colour)
     return (
         f'<circle class="disc c{expert % 12}" cx="{place(x)}" cy="{place(y)}" r="{radius}" '
         f'fill="{colour}" stroke="{INK}" stroke-width=".8"/>'

@@ -3,6 +3,7 @@
 from moe_tutorial.figures.bars import draw_grid, expert_bars
 from moe_tutorial.figures.curves import curves, number_table
 from moe_tutorial.figures.layers import block_diagram, total_and_active
+from moe_tutorial.figures.palette import EXPERT_COLOURS, EXPERT_COLOURS_DARK, expert_colour
 from moe_tutorial.figures.queues import dropped_by_position, expert_queues
 from moe_tutorial.figures.ratios import ratios
 from moe_tutorial.figures.routes import dense_and_sparse, routing_at_a_glance, sampled_router
@@ -13,7 +14,7 @@ from moe_tutorial.figures.spaces import (
     three_spaces,
     weighted_sum,
 )
-from moe_tutorial.figures.style import EXPERT_COLOURS, EXPERT_COLOURS_DARK, Picture, expert_colour
+from moe_tutorial.figures.style import Picture
 from moe_tutorial.figures.tradeoffs import trade_off
 
 __all__ = [

@@ -1,22 +1,30 @@
 """Rows of bars over the experts: the picture of logits, probabilities and gates alike."""
 
+import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from moe_tutorial.figures import palette
+from moe_tutorial.figures.palette import expert_colour
 from moe_tutorial.figures.style import (
     INK,
+    PAPER,
     Picture,
+    check_named,
+    check_words,
     expert_axis,
-    expert_colour,
+    expert_ids,
     largest,
     listing,
     new_figure,
     numbers,
+    plain,
     style,
 )
+from moe_tutorial.validation import check_size
 
 
 def draw_bars(ax: Axes, values_E: np.ndarray, chosen: Collection[int] = ()) -> None:
@@ -59,34 +67,68 @@ def expert_bars(
         The figure; its sentence names the largest bars and the outlined experts of each row.
 
     Raises:
-        ValueError: an entry with a wrong number of dimensions or a value that is not finite.
+        TypeError: values that are no numbers, ids that are no integers, or a text that is no str.
+        ValueError: no rows, rows of different lengths, a value that is not finite, an id that is
+            no expert's, a title that no row has, or y_limits that would cut something off.
     """
-    chosen_ids = {title: ids.tolist() for title, ids in (chosen or {}).items()}
-    marked = {title: numbers(values, 1) for title, values in (markers or {}).items()}
+    check_named("rows", rows)
+    check_words(quantity=quantity, marker_label=marker_label)
+    values_of = {title: numbers(f"rows[{title!r}]", row, 1) for title, row in rows.items()}
+    num_experts = len(next(iter(values_of.values())))
+    for argument, entries in (("chosen", chosen), ("markers", markers)):
+        for title in entries or {}:
+            if title not in rows:
+                raise ValueError(f"{argument} must name rows ({', '.join(rows)}), got {title!r}")
+    marked = {t: numbers(f"markers[{t!r}]", row, 1) for t, row in (markers or {}).items()}
+    for title, values_E in (*values_of.items(), *marked.items()):
+        if len(values_E) != num_experts:
+            raise ValueError(
+                f"rows and markers must all have {num_experts} values as the first row has, got "
+                f"{len(values_E)} for {title!r}"
+            )
+    chosen_ids = {
+        title: expert_ids(f"chosen[{title!r}]", ids, num_experts)
+        for title, ids in (chosen or {}).items()
+    }
+    if y_limits is not None:
+        _check_limits(y_limits, np.concatenate([[0], *values_of.values(), *marked.values()]))
     sentences = []
     with style():
         figure, axes = new_figure(
             max(2.5, 0.75 + 1.3 * len(rows)), len(rows), sharex=True, sharey=True
         )
-        for ax, (title, values) in zip(axes, rows.items(), strict=True):
-            values_E = numbers(values, 1)
+        for ax, (title, values_E) in zip(axes, values_of.items(), strict=True):
             draw_bars(ax, values_E, chosen_ids.get(title, ()))
-            ax.set_title(title)
-            ax.set_ylabel(quantity)
-            ax.set_ylim(y_limits)
+            ax.set_title(plain(title))
+            ax.set_ylabel(plain(quantity))
+            if y_limits is not None:
+                ax.set_ylim(y_limits)
             expert_axis(ax, len(values_E), label=ax is axes[-1])
             sentence = f"{title}: largest at {largest(values_E)}"
             if title in chosen_ids:
                 sentence += f"; outlined: {listing([str(e) for e in chosen_ids[title]])}"
             if title in marked:
                 size = 5 if len(values_E) <= 16 else 2.5
-                ax.plot(marked[title], "D", color="white", markeredgecolor=INK, markersize=size)
+                # One that stands on the axis is shown whole.
+                ax.plot(
+                    marked[title], "D", color=PAPER, markeredgecolor=INK, markersize=size,
+                    clip_on=False,
+                )  # fmt: skip
                 sentence += f"; diamonds ({marker_label}): {largest(marked[title])}"
             sentences.append(sentence + ".")
         if marked:
-            (handle,) = axes[0].plot([], [], "D", color="white", markeredgecolor=INK, markersize=5)
-            figure.legend([handle], [marker_label], loc="outside upper right")
+            (handle,) = axes[0].plot([], [], "D", color=PAPER, markeredgecolor=INK, markersize=5)
+            figure.legend([handle], [plain(marker_label)], loc="outside upper right")
     return Picture(figure, f"Bars of {quantity} over the experts. " + " ".join(sentences))
+
+
+def _check_limits(y_limits: tuple[float, float], values: np.ndarray) -> None:
+    low, high = numbers("y_limits", y_limits, 1) if len(y_limits) == 2 else (math.nan, math.nan)
+    if not low <= values.min() <= values.max() <= high:
+        raise ValueError(
+            f"y_limits must be two numbers around all values and 0, which reach from "
+            f"{values.min():.3g} to {values.max():.3g}, got {y_limits}"
+        )
 
 
 def draw_grid(experts_NK: Tensor, num_experts: int) -> Picture:
@@ -100,9 +142,13 @@ def draw_grid(experts_NK: Tensor, num_experts: int) -> Picture:
         The figure; its sentence counts the different sets and the most drawn experts.
 
     Raises:
-        ValueError: ``experts_NK`` is not two-dimensional.
+        TypeError: ids that are no integers, or a num_experts that is no int.
+        ValueError: ``experts_NK`` is not two-dimensional, or an id is no expert's.
     """
-    ids_NK = numbers(experts_NK, 2).astype(int)
+    check_size("num_experts", num_experts)
+    numbers("experts_NK", experts_NK, 2)
+    ids = expert_ids("experts_NK", experts_NK.flatten(), num_experts)
+    ids_NK = np.array(ids).reshape(experts_NK.shape)
     counts_E = np.bincount(ids_NK.flatten(), minlength=num_experts)
     with style():
         figure, (ax,) = new_figure(0.8 + 0.19 * len(ids_NK))
@@ -114,7 +160,7 @@ def draw_grid(experts_NK: Tensor, num_experts: int) -> Picture:
                     0.8,
                     bottom=row - 0.4,
                     width=0.8,
-                    color=expert_colour(expert) if drawn else "#eceff3",
+                    color=expert_colour(expert) if drawn else palette.UNUSED.light,
                     edgecolor=INK if drawn else "none",
                     linewidth=1 if drawn else 0,
                 )

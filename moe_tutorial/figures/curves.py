@@ -5,20 +5,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from moe_tutorial.figures import palette
+from moe_tutorial.figures.palette import expert_colour
 from moe_tutorial.figures.style import (
     INK,
     LINE_STYLES,
     QUIET,
     Picture,
-    expert_colour,
+    check_named,
+    check_words,
     listing,
     new_figure,
     numbers,
+    plain,
     style,
 )
+from moe_tutorial.validation import check_size
 
 # None of these is an expert's: a curve that belongs to an expert names it.
-_CURVE_COLOURS = (INK, "#c2410c", "#0f766e", "#7c8694")
+_CURVE_COLOURS = (INK, palette.ORANGE.light, palette.TEAL.light, palette.GREY.light)
 
 
 def curves(
@@ -36,7 +41,8 @@ def curves(
 
     Args:
         x: the points, ``[N]``.
-        series: for each curve's name, its values ``[N]``.
+        series: for each curve's name, its values ``[N]``; up to four, and more if they belong to
+            experts of different colours.
         x_label: what x is.
         y_label: what the curves measure.
         log_x: a logarithmic x axis.
@@ -48,31 +54,52 @@ def curves(
         The figure; its sentence gives each curve's first, smallest, largest and last value.
 
     Raises:
-        ValueError: an entry that is not one-dimensional, or a value that is not finite.
+        TypeError: values that are no numbers, a text that is no str, or an id that is no int.
+        ValueError: no curves or more than can be told apart, an entry that is not one-dimensional,
+            a value that is not finite, one that is not positive on a logarithmic axis, or an
+            expert's name that no curve has.
     """
-    x_N = numbers(x, 1)
+    check_named("series", series)
+    check_words(x_label=x_label, y_label=y_label)
+    x_N = numbers("x", x, 1)
+    y_of = {name: numbers(f"series[{name!r}]", values, 1) for name, values in series.items()}
+    for name, y_N in y_of.items():
+        if len(y_N) != len(x_N):
+            raise ValueError(f"{name} must have {len(x_N)} values as x has, got {len(y_N)}")
+    levels, experts = levels or {}, experts or {}
+    heights = [float(numbers(f"levels[{name!r}]", level, 0)) for name, level in levels.items()]
+    for name, expert in experts.items():
+        check_size(f"experts[{name!r}]", expert, least=0)
+        if name not in series:
+            raise ValueError(f"experts must name curves ({', '.join(series)}), got {name!r}")
+    looks = {
+        (i % 4, expert_colour(experts[name]) if name in experts else None)
+        for i, name in enumerate(series)
+    }
+    if len(looks) < len(series):
+        raise ValueError(
+            f"series must hold at most 4 curves beside those of different experts, got "
+            f"{len(series)}: others could not be told apart"
+        )
+    for name, values in {"x": x_N if log_x else [1], **(y_of if log_y else {})}.items():
+        if min(values) <= 0:
+            raise ValueError(f"{name} must be positive on a logarithmic axis, got {min(values)}")
+    if log_y and min(heights, default=1) <= 0:
+        raise ValueError(f"levels must be positive on a logarithmic axis, got {min(heights)}")
     sentences = []
     with style():
         figure, (ax,) = new_figure(3.3 + 0.25 * ((len(series) + 1) // 2))
-        for i, (name, values) in enumerate(series.items()):
-            y_N = numbers(values, 1)
-            if len(y_N) != len(x_N):
-                raise ValueError(f"{name} must have {len(x_N)} values as x has, got {len(y_N)}")
+        for i, (name, y_N) in enumerate(y_of.items()):
             colour = _CURVE_COLOURS[i % len(_CURVE_COLOURS)]
-            if experts and name in experts:
+            if name in experts:
                 colour = expert_colour(experts[name])
-            ax.plot(
-                x_N,
-                y_N,
-                LINE_STYLES[i % len(LINE_STYLES)],
-                color=colour,
-                label=name,
-            )
+            ax.plot(x_N, y_N, LINE_STYLES[i % len(LINE_STYLES)], color=colour)
             sentences.append(f"{name} {_course(y_N)}.")
-        for name, level in (levels or {}).items():
+        drawn = ax.get_lines()
+        for name, level in zip(levels, heights, strict=True):
             ax.axhline(level, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
             ax.annotate(
-                name,
+                plain(name),
                 (0.01, level),
                 xycoords=("axes fraction", "data"),
                 xytext=(0, 2),
@@ -83,10 +110,11 @@ def curves(
             sentences.append(f"Level {name} at {level:.3g}.")
         ax.set_xscale("log" if log_x else "linear")
         ax.set_yscale("log" if log_y else "linear")
-        ax.set_xlabel(x_label)
-        ax.set_ylabel(y_label)
+        ax.set_xlabel(plain(x_label))
+        ax.set_ylabel(plain(y_label))
         if len(series) > 1:
-            figure.legend(loc="outside upper left", ncols=2, handlelength=2.6)
+            labels = [plain(name) for name in series]
+            figure.legend(drawn, labels, loc="outside upper left", ncols=2, handlelength=2.6)
     logarithmic = {
         (True, False): ", x axis",
         (False, True): ", y axis",
@@ -133,9 +161,13 @@ def number_table(
         The figure; its sentence reads out each row.
 
     Raises:
+        TypeError: values that are no numbers, or a text that is no str.
         ValueError: labels that do not match the shape, or a value that is not finite.
     """
-    table_RC = numbers(values_RC, 2)
+    check_words(quantity=quantity)
+    for label in (*row_labels, *column_labels):
+        check_words(**{"row_labels and column_labels": label})
+    table_RC = numbers("values_RC", values_RC, 2)
     if table_RC.shape != (len(row_labels), len(column_labels)):
         raise ValueError(
             f"values_RC must have shape [{len(row_labels)}, {len(column_labels)}] as the labels "
@@ -148,18 +180,16 @@ def number_table(
         for (row, column), value in np.ndenumerate(table_RC):
             # Adding 0 turns a rounded -0.00 into 0.00.
             ax.text(column, row, f"{round(value, 2) + 0:.2f}", ha="center", va="center", size=9.5)
-        ax.set_xticks(range(len(column_labels)), column_labels)
-        ax.set_yticks(range(len(row_labels)), row_labels)
+        ax.set_xticks(range(len(column_labels)), [plain(label) for label in column_labels])
+        ax.set_yticks(range(len(row_labels)), [plain(label) for label in row_labels])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-        ax.set_title(quantity)
+        ax.set_title(plain(quantity))
     rows = [
         f"{label}: {listing([f'{round(v, 2) + 0:.2f}' for v in row])}"
         for label, row in zip(row_labels, table_RC, strict=True)
     ]
     return Picture(
         figure,
-        f"Table of {quantity} for {listing([c.replace(chr(10), ' ') for c in column_labels])}. "
-        + "; ".join(rows)
-        + ".",
+        f"Table of {quantity} for {listing(list(column_labels))}. " + "; ".join(rows) + ".",
     )

@@ -4,7 +4,18 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from moe_tutorial.figures.style import INK, Picture, listing, new_figure, style
+from moe_tutorial.figures import palette
+from moe_tutorial.figures.style import (
+    INK,
+    PAPER,
+    Picture,
+    check_named,
+    listing,
+    new_figure,
+    numbers,
+    plain,
+    style,
+)
 from moe_tutorial.layer.block import Block
 from moe_tutorial.layer.moe import MoELayer
 
@@ -17,7 +28,12 @@ def block_diagram(block: Block) -> Picture:
 
     Returns:
         The figure; its sentence follows a token through the block.
+
+    Raises:
+        TypeError: what is not a ``Block``.
     """
+    if not isinstance(block, Block):
+        raise TypeError(f"block must be a Block, got {type(block).__name__}")
     width = block.attention.out.out_features
     if isinstance(block.layer, MoELayer):
         num_experts, _, hidden_width = block.layer.experts.out_EDF.shape
@@ -55,20 +71,30 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
 
     Returns:
         The figure on a logarithmic axis; its sentence gives both numbers of each model.
+
+    Raises:
+        TypeError: sizes that are no numbers, or a name that is no str.
+        ValueError: no models, or sizes that are not two positive finite numbers.
     """
+    check_named("models", models)
+    for name, sizes in models.items():
+        if len(pair := numbers(f"models[{name!r}]", sizes, 1)) != 2 or pair.min() <= 0:
+            raise ValueError(f"models[{name!r}] must be two positive sizes, got {sizes}")
+    smallest = min(min(sizes) for sizes in models.values())
+    colours = palette.IDLE.light, palette.ACCENT.light
     with style():
         figure, (ax,) = new_figure(1.2 + 0.5 * len(models))
         for row, (total, active) in enumerate(models.values()):
-            ax.barh(row - 0.2, total, height=0.4, color="#c9cfd8", edgecolor=INK, linewidth=0.8)
-            ax.barh(row + 0.2, active, height=0.4, color="#4b2ca0", edgecolor=INK, linewidth=0.8)
+            ax.barh(row - 0.2, total, height=0.4, color=colours[0], edgecolor=INK, linewidth=0.8)
+            ax.barh(row + 0.2, active, height=0.4, color=colours[1], edgecolor=INK, linewidth=0.8)
             ax.text(total * 1.12, row - 0.2, f"{total:.0f}", va="center", size=9.5)
             ax.text(active * 1.12, row + 0.2, f"{active:.1f}", va="center", size=9.5)
-        ax.set_yticks(range(len(models)), list(models))
+        ax.set_yticks(range(len(models)), [plain(name) for name in models])
         ax.invert_yaxis()
         ax.set_xscale("log")
-        ax.set_xlim(0.5, 4 * max(total for total, _ in models.values()))
+        ax.set_xlim(min(0.5, smallest / 2), 4 * max(total for total, _ in models.values()))
         ax.set_xlabel("billions of parameters")
-        handles = [ax.barh([0], [0], color=c, edgecolor=INK) for c in ("#c9cfd8", "#4b2ca0")]
+        handles = [ax.barh([0], [0], color=c, edgecolor=INK) for c in colours]
         figure.legend(handles, ["total", "active"], loc="outside upper right", ncols=2)
     named = [f"{name} {total:.1f} and {active:.1f}" for name, (total, active) in models.items()]
     return Picture(
@@ -81,7 +107,11 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
 def _branch(ax: Axes, y: float, first: str, second: str, note: str) -> None:
     """Leave the stream at y, pass two boxes, and come back to a plus sign."""
     arrow = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
-    box = {"boxstyle": "round,pad=0.45", "facecolor": "#f4f1fb", "edgecolor": "#4b2ca0"}
+    box = {
+        "boxstyle": "round,pad=0.45",
+        "facecolor": palette.ACCENT_SOFT.light,
+        "edgecolor": palette.ACCENT.light,
+    }
     middle = 6.0
     ax.plot([1.2, middle], [y, y], color=INK, linewidth=1.2)
     ax.annotate("", (middle, y + 0.75), xytext=(middle, y), arrowprops=arrow)
@@ -91,5 +121,5 @@ def _branch(ax: Axes, y: float, first: str, second: str, note: str) -> None:
     ax.text(middle, y + 2.75, text, ha="center", va="center", bbox=box, linespacing=1.4)
     ax.plot([middle, middle], [y + 3.3, y + 3.9], color=INK, linewidth=1.2)
     ax.annotate("", (1.55, y + 3.9), xytext=(middle, y + 3.9), arrowprops=arrow)
-    ax.plot(1.2, y + 3.9, "o", markersize=17, color="white", markeredgecolor=INK)
+    ax.plot(1.2, y + 3.9, "o", markersize=17, color=PAPER, markeredgecolor=INK)
     ax.text(1.2, y + 3.87, "+", ha="center", va="center", size=13)

@@ -9,9 +9,12 @@ from moe_tutorial.figures.style import (
     QUIET,
     SERIES,
     Picture,
+    check_named,
+    check_words,
     listing,
     new_figure,
     numbers,
+    plain,
     style,
 )
 
@@ -29,16 +32,22 @@ def ratios(rows: Mapping[str, Mapping[str, float]], *, x_label: str, y_label: st
         where there are more than twelve.
 
     Raises:
+        TypeError: a ratio that is no number, or a text that is no str.
         ValueError: no ratio at all, one that is not a finite number above 0, or more than four
             names.
     """
+    check_words(x_label=x_label, y_label=y_label)
+    for row, values in rows.items():
+        check_words(**{"the rows' names": row})
+        if values:
+            check_named(f"rows[{row!r}]", values)
     found = {
         name: {row: values[name] for row, values in rows.items() if name in values}
         for name in dict.fromkeys(name for values in rows.values() for name in values)
     }
-    x_N = numbers([ratio for points in found.values() for ratio in points.values()], 1)
-    if len(x_N) == 0 or x_N.min() <= 0:
-        raise ValueError(f"rows must hold ratios above 0, got {x_N.tolist()}")
+    drawn = [ratio for points in found.values() for ratio in points.values()]
+    if not drawn or (x_N := numbers("rows", drawn, 1)).min() <= 0:
+        raise ValueError(f"rows must hold ratios above 0, got {drawn}")
     if len(found) > len(SERIES):
         raise ValueError(f"rows must hold at most {len(SERIES)} names, got {listing(list(found))}")
     with style():
@@ -47,12 +56,13 @@ def ratios(rows: Mapping[str, Mapping[str, float]], *, x_label: str, y_label: st
         for y in range(len(rows)):
             ax.axhline(y, color=QUIET, linewidth=0.4, alpha=0.5)
         heights = {row: y for y, row in enumerate(rows)}
-        for (name, points), (colour, sign) in zip(found.items(), SERIES, strict=False):
-            ax.plot(
+        signs = []
+        for points, (colour, sign) in zip(found.values(), SERIES, strict=False):
+            signs += ax.plot(
                 list(points.values()), [heights[row] for row in points],
-                sign, color=colour, label=name, zorder=3,
+                sign, color=colour, zorder=3,
             )  # fmt: skip
-        ax.set_yticks(range(len(rows)), labels=list(rows))
+        ax.set_yticks(range(len(rows)), labels=[plain(row) for row in rows])
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_xscale("log")
@@ -60,10 +70,11 @@ def ratios(rows: Mapping[str, Mapping[str, float]], *, x_label: str, y_label: st
         ax.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-        ax.set_xlabel(x_label)
-        ax.set_ylabel(y_label)
+        ax.set_xlabel(plain(x_label))
+        ax.set_ylabel(plain(y_label))
         if len(found) > 1:
-            figure.legend(loc="outside upper left", ncols=2, handletextpad=0.3)
+            labels = [plain(name) for name in found]
+            figure.legend(signs, labels, loc="outside upper left", ncols=2, handletextpad=0.3)
     sentences = [
         f"{name}: {_values(points) if len(x_N) <= 12 else _range(points)}."
         for name, points in found.items()

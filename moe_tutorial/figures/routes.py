@@ -8,23 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
+from moe_tutorial.figures import palette
 from moe_tutorial.figures.bars import draw_bars
+from moe_tutorial.figures.palette import expert_colour, readable_on
 from moe_tutorial.figures.style import (
     INK,
+    PAPER,
     Picture,
-    expert_colour,
+    check_words,
+    expert_ids,
     label_expert,
     listing,
     new_figure,
     numbers,
-    readable_on,
+    plain,
     style,
 )
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.routing.probabilities import softmax
 from moe_tutorial.routing.selection import softmax_over_chosen
-
-_PALE = "#eceff3"
+from moe_tutorial.validation import check_logits, check_size
 
 
 def dense_and_sparse(
@@ -40,7 +43,14 @@ def dense_and_sparse(
 
     Returns:
         The figure; its sentence says how many parts are used in each.
+
+    Raises:
+        TypeError: a num_experts or an id that is no int, or a label that is no str.
+        ValueError: no experts, or an id that is no expert's.
     """
+    check_size("num_experts", num_experts)
+    chosen = expert_ids("chosen", list(chosen), num_experts)
+    check_words(dense_label=dense_label, sparse_label=sparse_label)
     with style():
         figure, axes = new_figure(2.5, 2)
         for ax, label, used in (
@@ -48,7 +58,7 @@ def dense_and_sparse(
             (axes[1], sparse_label, chosen),
         ):
             _draw_boxes(ax, num_experts, used, y=0, height=0.9)
-            ax.set_title(label, fontsize=10, fontweight="normal")
+            ax.set_title(plain(label), fontsize=10, fontweight="normal")
             _blank(ax, num_experts, (-0.6, 0.6))
     names = listing([str(e) for e in chosen])
     return Picture(
@@ -68,10 +78,21 @@ def routing_at_a_glance(routing: Routing, token: int = 0) -> Picture:
 
     Returns:
         The figure; its sentence names the chosen experts and their gates.
+
+    Raises:
+        TypeError: what is no ``Routing``, or a token that is no int.
+        ValueError: a token that is not there, or a value that is not finite.
     """
-    probabilities_E = numbers(routing.probabilities_TE[token], 1)
+    if not isinstance(routing, Routing):
+        raise TypeError(f"routing must be a Routing, got {type(routing).__name__}")
+    check_size("token", token, least=0)
+    if token >= len(routing.experts_TK):
+        raise ValueError(
+            f"token must be less than the number of tokens ({len(routing.experts_TK)}), got {token}"
+        )
+    probabilities_E = numbers("probabilities_TE", routing.probabilities_TE[token], 1)
     chosen = routing.experts_TK[token].tolist()
-    gates_K = numbers(routing.gates_TK[token], 1)
+    gates_K = numbers("gates_TK", routing.gates_TK[token], 1)
     num_experts = len(probabilities_E)
     with style():
         figure, (top, bars, bottom) = new_figure(5.0, 3, height_ratios=(0.9, 1.7, 2.0))
@@ -117,10 +138,18 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
         The figure; its sentence names each row's chosen experts and gates.
 
     Raises:
-        ValueError: logits that are not finite, ids that do not fit, or a bad temperature.
+        TypeError: logits that are no floating-point tensor, ids that are no int64, or a title that
+            is no str.
+        ValueError: logits that are not finite, no rows, ids that do not fit, or a bad temperature.
     """
-    logits = numbers(logits_E, 1)
+    logits = numbers("logits_E", logits_E, 1)
+    check_logits("logits_E", logits_E[None])
     num_experts = len(logits)
+    if not rows:
+        raise ValueError("rows must hold at least one selection, got none")
+    for title, _, experts_K in rows:
+        check_words(title=title)
+        expert_ids(f"the ids of {title!r}", experts_K, num_experts)
     middle = (num_experts - 1) / 2
     sentences = []
     with style():
@@ -139,10 +168,9 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
         _down(head, middle, 0.2, -0.22)
         _draw_strip(head, logits)
 
-        for ax, (title, temperature, experts_K) in zip(bar_axes, rows, strict=True):
+        for ax, (_, temperature, experts_K) in zip(bar_axes, rows, strict=True):
             probabilities_TE = softmax(logits_E[None], temperature)
-            draw_bars(ax, numbers(probabilities_TE[0], 1), experts_K.tolist())
-            ax.set_title(title)
+            draw_bars(ax, numbers("probabilities", probabilities_TE[0], 1), experts_K.tolist())
             ax.set_ylabel("probability", fontsize=9.5)
             ax.set_xlim(-0.6, num_experts - 0.4)
             ax.set_xticks(range(num_experts))
@@ -154,7 +182,7 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
         for i, (title, _, experts_K) in enumerate(rows):
             gates_TK = softmax_over_chosen(logits_E[None], experts_K[None])
             y = -1.1 * (i + 1)
-            foot.axhline(y, color=_PALE, linewidth=1, zorder=0)
+            foot.axhline(y, color=palette.UNUSED.light, linewidth=1, zorder=0)
             gated = []
             for expert, gate in zip(experts_K.tolist(), gates_TK[0].tolist(), strict=True):
                 _gate(foot, expert, y, gate)
@@ -162,7 +190,7 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
             foot.text(-0.7, y, f"{i + 1}", ha="right", va="center", size=10)
             sentences.append(f"Row {i + 1}, {title}: {listing(gated)}.")
         for i, ax in enumerate(bar_axes):
-            ax.set_title(f"{i + 1}  {rows[i][0]}")
+            ax.set_title(f"{i + 1}  {plain(rows[i][0])}")
     return Picture(
         figure,
         f"A token enters a router that gives {num_experts} experts a logit each, drawn as a shaded "
@@ -183,7 +211,7 @@ def _draw_strip(ax: Axes, logits_E: np.ndarray) -> None:
                 1.0,
                 boxstyle="square,pad=0",
                 facecolor=shade(depth),
-                edgecolor="white",
+                edgecolor=PAPER,
             )
         )
         ax.text(
@@ -193,7 +221,7 @@ def _draw_strip(ax: Axes, logits_E: np.ndarray) -> None:
             ha="center",
             va="center",
             size=9.5,
-            color="white" if depth > 0.55 else INK,
+            color=PAPER if depth > 0.55 else INK,
         )
         ax.text(expert, -1.65, str(expert), ha="center", va="center", size=9.5)
 
@@ -202,7 +230,8 @@ def _draw_boxes(
     ax: Axes, num_experts: int, used: Collection[int], *, y: float, height: float
 ) -> None:
     for expert in range(num_experts):
-        colour = expert_colour(expert) if expert in used else _PALE
+        runs = expert in used
+        colour = expert_colour(expert) if runs else palette.UNUSED.light
         ax.add_patch(
             FancyBboxPatch(
                 (expert - 0.38, y - height / 2),
@@ -210,7 +239,7 @@ def _draw_boxes(
                 height,
                 boxstyle="round,pad=0,rounding_size=0.12",
                 facecolor=colour,
-                edgecolor=INK if expert in used else "#c3c9d1",
+                edgecolor=INK if runs else palette.UNUSED_EDGE.light,
                 linewidth=0.8,
             )
         )
@@ -221,7 +250,7 @@ def _draw_boxes(
             ha="center",
             va="center",
             size=10,
-            color=readable_on(colour),
+            color=readable_on(colour) if runs else INK,
         )
 
 
@@ -237,7 +266,11 @@ def _label_box(ax: Axes, x: float, y: float, text: str) -> None:
         ha="center",
         va="center",
         size=10.5,
-        bbox={"boxstyle": "round,pad=0.4", "facecolor": "#f4f1fb", "edgecolor": "#4b2ca0"},
+        bbox={
+            "boxstyle": "round,pad=0.4",
+            "facecolor": palette.ACCENT_SOFT.light,
+            "edgecolor": palette.ACCENT.light,
+        },
     )
 
 

@@ -6,18 +6,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from moe_tutorial.figures import palette
 from moe_tutorial.figures.bars import draw_bars
+from moe_tutorial.figures.palette import expert_colour
 from moe_tutorial.figures.style import (
     INK,
     QUIET,
     Picture,
+    check_words,
     expert_axis,
-    expert_colour,
+    expert_ids,
     label_expert,
     largest,
     listing,
     new_figure,
     numbers,
+    plain,
     style,
 )
 from moe_tutorial.routing.probabilities import softmax
@@ -47,20 +51,24 @@ def centroid_space(
         ringed ones.
 
     Raises:
-        ValueError: a width other than 2, a value that is not finite, or a zero token to project on.
+        TypeError: points that are no numbers, ids that are no integers, or a name that is no str.
+        ValueError: a width other than 2, a value that is not finite, an id that is no centroid's,
+            or a zero token to project on.
     """
-    ringed = [] if chosen is None else chosen.tolist()
+    check_words(**{"axes[0]": axes[0], "axes[1]": axes[1]})
+    token, centroids = _points(x_D, centroids_ED, project)
+    ringed = [] if chosen is None else expert_ids("chosen", chosen, len(centroids))
     with style():
         figure, (ax,) = new_figure(4.6)
-        _draw_plane(ax, numbers(x_D, 1), numbers(centroids_ED, 2), ringed, project)
-        ax.set_xlabel(axes[0])
-        ax.set_ylabel(axes[1])
+        _draw_plane(ax, token, centroids, ringed, project)
+        ax.set_xlabel(plain(axes[0]))
+        ax.set_ylabel(plain(axes[1]))
     if project:
-        sentence = _plane_sentence(x_D, centroids_ED, numbers(centroids_ED @ x_D, 1))
+        sentence = _plane_sentence(token, centroids)
     else:
         sentence = (
-            f"A token at ({x_D[0].item():.2g}, {x_D[1].item():.2g}) and {len(centroids_ED)} "
-            "centroids in the plane."
+            f"A token at ({token[0]:.2g}, {token[1]:.2g}) and {len(centroids)} centroids in the "
+            "plane."
         )
     if ringed:
         sentence += f" Ringed: {listing([str(e) for e in ringed])}."
@@ -78,17 +86,19 @@ def centroid_and_logit_space(x_D: Tensor, centroids_ED: Tensor) -> Picture:
         The figure; its sentence describes both spaces.
 
     Raises:
-        ValueError: a width other than 2, or a value that is not finite.
+        TypeError: points that are no floating-point tensors.
+        ValueError: a width other than 2, a value that is not finite, or a zero token.
     """
-    logits_E = numbers(dot_scores(x_D[None], centroids_ED)[0], 1)
+    token, centroids = _points(x_D, centroids_ED)
+    logits_E = numbers("logits", dot_scores(x_D[None], centroids_ED)[0], 1)
     with style():
         figure, (plane, bars) = new_figure(6.6, 2, height_ratios=(2.1, 1))
-        _draw_plane(plane, numbers(x_D, 1), numbers(centroids_ED, 2))
+        _draw_plane(plane, token, centroids)
         plane.set_title("Centroid space: the weights $W_{EC}$")
         _draw_logits(bars, logits_E)
     return Picture(
         figure,
-        _plane_sentence(x_D, centroids_ED, logits_E)
+        _plane_sentence(token, centroids)
         + f" Logit space, bars below: largest at {largest(logits_E)}.",
     )
 
@@ -106,15 +116,18 @@ def three_spaces(x_D: Tensor, centroids_ED: Tensor, k: int, temperature: float =
         The figure; its sentence follows the token through the three spaces.
 
     Raises:
-        ValueError: a width other than 2, a value that is not finite, k or temperature out of range.
+        TypeError: points that are no floating-point tensors, or a k that is no int.
+        ValueError: a width other than 2, a value that is not finite, a zero token, k or temperature
+            out of range.
     """
+    token, centroids = _points(x_D, centroids_ED)
     logits_TE = dot_scores(x_D[None], centroids_ED)
-    probabilities_E = numbers(softmax(logits_TE, temperature)[0], 1)
+    probabilities_E = numbers("probabilities", softmax(logits_TE, temperature)[0], 1)
     chosen = top_k(logits_TE, k)[0].tolist()
-    logits_E = numbers(logits_TE[0], 1)
+    logits_E = numbers("logits", logits_TE[0], 1)
     with style():
         figure, (plane, bars, decision) = new_figure(8.4, 3, height_ratios=(2.1, 1, 1))
-        _draw_plane(plane, numbers(x_D, 1), numbers(centroids_ED, 2))
+        _draw_plane(plane, token, centroids)
         plane.set_title("1  Centroid space: the weights $W_{EC}$")
         _draw_logits(bars, logits_E)
         bars.set_title(r"2  Logit space: $l_t = u_t W_{EC}$")
@@ -124,7 +137,7 @@ def three_spaces(x_D: Tensor, centroids_ED: Tensor, k: int, temperature: float =
         decision.set_title(rf"3  Decision space: $s_t = $softmax$(l_t)$, top {k} outlined")
     return Picture(
         figure,
-        _plane_sentence(x_D, centroids_ED, logits_E)
+        _plane_sentence(token, centroids)
         + f" Logit space: largest at {largest(logits_E)}. Decision space: probabilities largest at "
         f"{largest(probabilities_E)}; chosen: {listing([str(e) for e in chosen])}.",
     )
@@ -144,8 +157,9 @@ def weighted_sum(outputs_KD: Tensor, gates_K: Tensor, experts_K: Tensor) -> Pict
     Raises:
         ValueError: outputs that are not two-dimensional, or a value that is not finite.
     """
-    outputs, gates = numbers(outputs_KD, 2), numbers(gates_K, 1)
-    ids = [int(e) for e in numbers(experts_K, 1)]
+    outputs, gates = numbers("outputs_KD", outputs_KD, 2), numbers("gates_K", gates_K, 1)
+    numbers("experts_K", experts_K, 1)
+    ids = expert_ids("experts_K", experts_K, max(experts_K.tolist(), default=0) + 1)
     if outputs.shape != (len(ids), 2) or len(gates) != len(ids):
         raise ValueError(
             f"outputs_KD must have shape [K, 2] for K = {len(ids)} experts and as many gates, got "
@@ -172,6 +186,20 @@ def weighted_sum(outputs_KD: Tensor, gates_K: Tensor, experts_K: Tensor) -> Pict
     )
 
 
+def _points(
+    x_D: Tensor, centroids_ED: Tensor, project: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    token, centroids = numbers("x_D", x_D, 1), numbers("centroids_ED", centroids_ED, 2)
+    if len(token) != 2 or centroids.shape[1] != 2:
+        raise ValueError(
+            "x_D and centroids_ED must have width 2 to be drawn in the plane, got "
+            f"{len(token)} and {centroids.shape[1]}"
+        )
+    if project and not token.any():
+        raise ValueError("x_D must not be zero: a zero vector has no direction to project onto")
+    return token, centroids
+
+
 def _draw_plane(
     ax: Axes,
     x_D: np.ndarray,
@@ -179,13 +207,6 @@ def _draw_plane(
     ringed: Collection[int] = (),
     project: bool = True,
 ) -> None:
-    if x_D.shape != (2,) or centroids_ED.shape[-1] != 2:
-        raise ValueError(
-            "x_D and centroids_ED must have width 2 to be drawn in the plane, got "
-            f"{x_D.shape[-1]} and {centroids_ED.shape[-1]}"
-        )
-    if project and not x_D.any():
-        raise ValueError("x_D must not be zero: a zero vector has no direction to project onto")
     points = np.vstack([centroids_ED, x_D])
     if project:
         direction = x_D / np.linalg.norm(x_D)
@@ -222,12 +243,12 @@ def _draw_logits(ax: Axes, logits_E: np.ndarray) -> None:
     ax.set_title("Logit space: one number per expert")
 
 
-def _plane_sentence(x_D: Tensor, centroids_ED: Tensor, logits_E: np.ndarray) -> str:
-    reach = numbers(centroids_ED, 2) @ numbers(x_D, 1) / np.linalg.norm(numbers(x_D, 1))
+def _plane_sentence(x_D: np.ndarray, centroids_ED: np.ndarray) -> str:
+    reach = centroids_ED @ x_D / np.linalg.norm(x_D)
     furthest = [str(e) for e in np.argsort(-reach, kind="stable")[:3]]
     return (
-        f"Centroid space: a token at ({x_D[0].item():.2g}, {x_D[1].item():.2g}) and "
-        f"{len(logits_E)} centroids in the plane, each projected onto the token's direction; "
+        f"Centroid space: a token at ({x_D[0]:.2g}, {x_D[1]:.2g}) and {len(centroids_ED)} "
+        f"centroids in the plane, each projected onto the token's direction; "
         f"furthest along it lie the centroids of experts {listing(furthest)}."
     )
 
@@ -252,8 +273,8 @@ def _arrow(
 
 
 def _frame_plane(ax: Axes, points_N2: np.ndarray) -> None:
-    ax.axhline(0, color="#dfe3e8", linewidth=0.8, zorder=0)
-    ax.axvline(0, color="#dfe3e8", linewidth=0.8, zorder=0)
+    ax.axhline(0, color=palette.GRID.light, linewidth=0.8, zorder=0)
+    ax.axvline(0, color=palette.GRID.light, linewidth=0.8, zorder=0)
     # The limits are only hints: equal units on both axes come first, and then the full width.
     ax.update_datalim(points_N2)
     ax.margins(0.1)

@@ -4,39 +4,33 @@ Figures are drawn 4.8 inches wide, so that on a phone, where they shrink to abou
 smallest letters still have 9 px.
 """
 
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-import matplotlib.colors
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-EXPERT_COLOURS = (
-    "#4b2ca0", "#f0c050", "#4f9a78", "#8a1020", "#62c4ea", "#6b6a00",
-    "#f08cb4", "#8464dc", "#a8cc90", "#5a2c48", "#a89400", "#ac4c8c",
-)  # fmt: skip
-"""Twelve colours, at least 12 CAM02-UCS units apart under each kind of colour blindness."""
+from moe_tutorial.figures import palette
+from moe_tutorial.figures.palette import expert_colour, readable_on
 
-EXPERT_COLOURS_DARK = (
-    "#8769ef", "#f1c353", "#66ab8b", "#ef555f", "#6bc8ee", "#6c8b03",
-    "#f18ebb", "#a88ae8", "#a7cc90", "#a07388", "#b7a50f", "#c556ac",
-)  # fmt: skip
-"""The same hues for a dark page, as far apart: 4:1 on it, and dark words on them read 4.5:1."""
-
-INK = "#1c2430"
-"""Text, axes and the outline of a chosen expert."""
-
-QUIET = "#8b95a3"
-"""Helper lines and whatever was not chosen."""
+INK = palette.INK.light
+QUIET = palette.QUIET.light
+PAPER = palette.PAGE.light
 
 LINE_STYLES = ("-", "--", "-.", ":")
 """Curves differ in their dashes too, so that colour never carries a meaning alone."""
 
-SERIES = (("#c2410c", "o"), ("#0f766e", "s"), ("#4b2ca0", "^"), ("#7c8694", "D"))
+SERIES = (
+    (palette.ORANGE.light, "o"),
+    (palette.TEAL.light, "s"),
+    (palette.ACCENT.light, "^"),
+    (palette.GREY.light, "D"),
+)
 """A colour and a sign for each of up to four things that are no experts."""
 
 WIDTH = 4.8
@@ -62,8 +56,8 @@ _SETTINGS: Mapping[str, Any] = {
     "axes.formatter.min_exponent": 5,  # 0.1 and 10000 before 10⁻¹ and 10⁴
     "axes.linewidth": 0.8,
     "lines.linewidth": 2,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
     "svg.fonttype": "path",
     # Element ids come from this salt and not from a random one: the same figure, the same bytes.
     "svg.hashsalt": "moe_tutorial",
@@ -71,13 +65,8 @@ _SETTINGS: Mapping[str, Any] = {
 
 
 def style() -> Any:
-    """The context in which every figure is made and drawn."""
-    return matplotlib.rc_context(dict(_SETTINGS))
-
-
-def expert_colour(expert: int) -> str:
-    """The colour that belongs to an expert; beyond the twelfth, colours come round again."""
-    return EXPERT_COLOURS[expert % len(EXPERT_COLOURS)]
+    """The context in which every figure is made and drawn, whatever style is in use around it."""
+    return matplotlib.style.context(dict(_SETTINGS), after_reset=True)
 
 
 class Picture:
@@ -93,14 +82,15 @@ class Picture:
 
     def __init__(self, figure: Figure, alt: str) -> None:
         self.figure = figure
-        self.alt = alt
+        self.alt = alt.replace("\n", " ")
 
     @property
     def svg(self) -> str:
         """The figure as one SVG document, the same bytes for the same numbers."""
         buffer = io.StringIO()
         with style():
-            self.figure.savefig(
+            # Drawing moves axes and texts a little, and the next drawing would begin from there.
+            copy.deepcopy(self.figure).savefig(
                 buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": self.alt}
             )
         label = self.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
@@ -116,18 +106,79 @@ class Picture:
         )
 
 
-def numbers(values: Tensor | Sequence[float], ndim: int) -> np.ndarray:
-    """The values as a float64 array of the expected number of dimensions."""
-    array = (
-        values.detach().cpu().double().numpy()
-        if isinstance(values, Tensor)
-        else np.asarray(values, dtype=float)
-    )
+# --- what a figure can be given ---
+
+
+def numbers(name: str, values: Tensor | Sequence[float] | float, ndim: int) -> np.ndarray:
+    """The values as a float64 array of the expected number of dimensions.
+
+    Raises:
+        TypeError: what is no tensor and no sequence of numbers.
+        ValueError: another number of dimensions, no values, or a value that is not finite.
+    """
+    if isinstance(values, Tensor):
+        array = values.detach().cpu().double().numpy()
+    else:
+        try:
+            if np.asarray(values).dtype.kind == "U":  # numpy would read "1" as 1
+                raise TypeError
+            array = np.asarray(values, dtype=float)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be a tensor or numbers, got {values!r}") from None
     if array.ndim != ndim:
-        raise ValueError(f"a figure expected {ndim} dimensions here, got shape {array.shape}")
+        raise ValueError(
+            f"{name} must have {ndim} dimension{'s' if ndim > 1 else ''}, got shape {array.shape}"
+        )
+    if array.size == 0:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError("a figure can only show finite numbers, got NaN or infinity")
+        wrong = array[~np.isfinite(array)][0]
+        raise ValueError(f"{name} must be finite to be drawn, got {wrong}")
     return array
+
+
+def expert_ids(name: str, ids: Tensor | Sequence[int], num_experts: int) -> list[int]:
+    """The ids of some experts as ints.
+
+    Raises:
+        TypeError: what is no tensor and no sequence of integers.
+        ValueError: an id that is not one of the E experts.
+    """
+    found = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    for expert in found:
+        if isinstance(expert, bool) or not isinstance(expert, int | np.integer):
+            raise TypeError(f"{name} must hold ids of experts as integers, got {expert!r}")
+        if not 0 <= expert < num_experts:
+            raise ValueError(
+                f"{name} must hold ids from 0 to {num_experts - 1}, as there are {num_experts} "
+                f"experts, got {expert}"
+            )
+    return [int(expert) for expert in found]
+
+
+def check_words(**texts: object) -> None:
+    """Refuse texts that are not strings, by the names of their arguments."""
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must be a str, got {text!r} of type {type(text).__name__}")
+
+
+def check_named(name: str, entries: object) -> None:
+    """Refuse what is not a dictionary from names to entries, or has none."""
+    if not isinstance(entries, Mapping):
+        raise TypeError(f"{name} must be a mapping from names, got {type(entries).__name__}")
+    if not entries:
+        raise ValueError(f"{name} must name at least one entry, got none")
+    for key in entries:
+        check_words(**{f"the names in {name}": key})
+
+
+def plain(text: str) -> str:
+    """Words of a caller as they stand: for matplotlib a pair of dollars would hold a formula."""
+    return text.replace("$", r"\$")
+
+
+# --- what figures are made of ---
 
 
 def new_figure(height: float, rows: int = 1, **subplots: Any) -> tuple[Figure, np.ndarray]:
@@ -144,12 +195,6 @@ def expert_axis(ax: Axes, num_experts: int, label: bool = True) -> None:
     ax.set_xlim(-0.6, num_experts - 0.4)
     if label:
         ax.set_xlabel("expert")
-
-
-def readable_on(colour: str) -> str:
-    """Ink or white, whichever is easier to read on the colour."""
-    red, green, blue = matplotlib.colors.to_rgb(colour)
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else INK
 
 
 def label_expert(ax: Axes, x: float, y: float, expert: int, text: str, size: float) -> None:

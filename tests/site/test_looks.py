@@ -7,16 +7,16 @@ from playwright.sync_api import Browser
 
 from moe_tutorial.figures import EXPERT_COLOURS, EXPERT_COLOURS_DARK
 
-from .conftest import BOOK, ROOT
+from .conftest import BOOK
 
 Colours = dict[str, str]
 
 
 def themes() -> dict[str, Colours]:
-    sheet = (ROOT / "book" / "styles" / "1-colours.css").read_text(encoding="utf-8")
+    sheet = (BOOK / "_static" / "book.css").read_text(encoding="utf-8")
     light, dark = (
         dict(re.findall(r"--book-([\w-]+): (#[0-9a-f]+)", part))
-        for part in sheet.split('[data-theme="dark"]')
+        for part in sheet.split('[data-theme="dark"]')[:2]
     )
     return {"light": light, "dark": dark}
 
