@@ -11,7 +11,8 @@ import transformers as hf
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from moe_tutorial import Router
+from moe_tutorial import Attention, Block, LanguageModel, MoELayer, Router
+from moe_tutorial import FeedForward as DenseLayer
 from moe_tutorial.layer.counting import (
     AttentionShape,
     FeedForwardShape,
@@ -525,3 +526,19 @@ def test_counts_are_ints() -> None:
         assert type(model.total_parameters()) is int
         assert type(model.active_parameters()) is int
         assert type(model.flops()) is int
+
+
+@pytest.mark.parametrize("activation", ["swiglu", "gelu"])
+def test_flops_of_this_packages_own_model(activation: Any) -> None:
+    """On the meta device the layer takes plain steps, which the counter of torch sees."""
+    layer = MoELayer(
+        Router(8, 4, 2), Experts(4, 8, 12, activation=activation),
+        shared=DenseLayer(8, 6, activation=activation), shared_gate=True,
+    )  # fmt: skip
+    dense = DenseLayer(8, 20, activation=activation, bias=True)
+    blocks = [Block(Attention(8, 2), half) for half in (layer, dense)]
+    model = LanguageModel(blocks, vocabulary=30).to("meta").eval()
+    tokens_BS = torch.zeros(2, 6, dtype=torch.int64, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(tokens_BS)
+    assert products(counter) == tokens_BS.numel() * model.counted().flops()
