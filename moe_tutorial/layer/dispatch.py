@@ -80,6 +80,11 @@ def dispatch(
         raise TypeError(
             f"experts must be an Experts module or ExpertWeights, got {type(experts).__name__}"
         )
+    if getattr(torch.compiler, "is_exporting", lambda: False)():
+        raise RuntimeError(
+            "dispatch cannot be captured by torch.export, since how many rows an expert has "
+            "depends on values: export the router, and run the experts outside of the graph"
+        )
     run = _outside_a_graph if torch.compiler.is_compiling() else _dispatch
     y_TD: Tensor = run(x_TD, experts_TK, gates_TK, weights, method)
     return y_TD
@@ -154,7 +159,8 @@ def _dispatch(
         check_choice("method", method, ("loop", "grouped"))
     with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
         y_TD = _run(flat_TD, flat_experts_TK, flat_gates_TK, weights, method)
-    return y_TD.view(x_TD.shape)
+    # Nobody else has y_TD. An ordinary view would keep others from changing the result in place.
+    return torch.ops.aten._unsafe_view(y_TD, x_TD.shape)  # type: ignore[no-any-return]
 
 
 # The loop asks for the number of rows, and grouped_mm in float32 has no compiled form.

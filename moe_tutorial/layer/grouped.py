@@ -13,6 +13,9 @@ from moe_tutorial.layer.backward import activate_backward, differentiable_gradie
 from moe_tutorial.layer.feed_forward import Activation, ExpertWeights, activate
 from moe_tutorial.layer.memory import gradient_of
 
+FEW_TOKENS = 8
+"""Tokens up to which a batched product begins sooner than embedding_bag."""
+
 
 class Grouped(torch.autograd.Function):
     """Gather and the sum of rows are each other's backward, so neither needs atomic additions."""
@@ -37,9 +40,11 @@ class Grouped(torch.autograd.Function):
         if not ctx:
             del hidden_RH
         outputs_RD = product(activated_RF, out_EDF.mT, offs=rows.ends_E)
-        if ctx:
-            ctx.save_for_backward(x_TD, gates_TK, in_EHD, out_EDF, hidden_RH, outputs_RD, *rows)
-            ctx.activation = activation
+        if ctx is None:
+            y_TD: Tensor = _SumOfRows.apply(outputs_RD, gates_TK, *rows[:3])  # type: ignore[no-untyped-call]
+            return y_TD
+        ctx.save_for_backward(x_TD, gates_TK, in_EHD, out_EDF, hidden_RH, outputs_RD, *rows)
+        ctx.activation = activation
         return _sum_of_rows(outputs_RD, rows.slot_TK, gates_TK)
 
     @staticmethod
@@ -107,12 +112,41 @@ def _weight_gradients(
     return gradients_EHD
 
 
+class _SumOfRows(torch.autograd.Function):
+    """Each token's rows, weighted and added: embedding_bag's own backward has no derivative."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows_RD: Tensor,
+        gates_TK: Tensor,
+        order_R: Tensor,
+        token_R: Tensor,
+        slot_TK: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(rows_RD, gates_TK, order_R, token_R, slot_TK)
+        return _sum_of_rows(rows_RD, slot_TK, gates_TK)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y_TD: Tensor) -> tuple[Tensor | None, ...]:
+        rows_RD, gates_TK, order_R, token_R, slot_TK = ctx.saved_tensors
+        dy_RD = grad_y_TD.index_select(0, token_R)
+        grad_rows_RD = (
+            dy_RD * gates_TK.flatten()[order_R, None] if ctx.needs_input_grad[0] else None
+        )
+        grad_gates_TK = row_dots(rows_RD, dy_RD)[slot_TK] if ctx.needs_input_grad[1] else None
+        return grad_rows_RD, grad_gates_TK, None, None, None
+
+
 def _sum_of_rows(rows_RD: Tensor, slot_TK: Tensor, gates_TK: Tensor | None) -> Tensor:
-    # embedding_bag adds the K rows of each token in the order of slot_TK, in one pass over memory.
-    # It asks for gates in the dtype of the rows; narrow rows are widened, not the gates rounded.
+    # Both ways ask for gates in the dtype of the rows; narrow rows are widened, not gates rounded.
     dtype = rows_RD.dtype
     if dtype in (torch.bfloat16, torch.float16):
         rows_RD = rows_RD.float()
+    if gates_TK is not None and len(slot_TK) <= FEW_TOKENS:
+        rows_TKD = rows_RD.index_select(0, slot_TK.flatten()).view(*slot_TK.shape, rows_RD.shape[1])
+        return torch.bmm(gates_TK.unsqueeze(1), rows_TKD).squeeze(1).to(dtype)
+    # embedding_bag adds the K rows of each token in the order of slot_TK, in one pass over memory.
     y_TD = torch.nn.functional.embedding_bag(
         slot_TK, rows_RD, mode="sum", per_sample_weights=gates_TK
     )

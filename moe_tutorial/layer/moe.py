@@ -29,6 +29,9 @@ class MoEOutput:
     routing: Routing
 
 
+torch.export.register_dataclass(MoEOutput)  # so that FSDP and torch.func find its tensors
+
+
 class MoELayer(nn.Module):
     r"""Route every token to K experts and add up what they return, weighted by their gates.
 

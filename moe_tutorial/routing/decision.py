@@ -173,7 +173,9 @@ def route(
 def check_fits(name: str, selection: str, config: RouterConfig) -> None:
     """Refuse what only another selection makes use of."""
     if config.selection != selection:
-        raise ValueError(f"{name} needs selection={selection!r}, got {config.selection!r}")
+        raise ValueError(
+            f"{name} needs selection={selection!r}, got selection={config.selection!r}"
+        )
 
 
 def decide(

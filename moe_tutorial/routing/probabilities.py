@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.validation import (
+    as_dtype,
     check_logits,
     check_probabilities,
     check_temperature,
@@ -44,7 +45,7 @@ def tempered_softmax(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
     """:func:`softmax` of arguments that were checked."""
     if not isinstance(temperature, Tensor) and temperature == 1:
         # What most routers ask for; torch shifts each row by itself, in the same pass.
-        return torch.softmax(logits_TE, dim=-1, dtype=compute_dtype(logits_TE))
+        return torch.softmax(as_dtype(compute_dtype(logits_TE), logits_TE), -1)
     return torch.softmax(tempered(logits_TE, temperature), dim=-1)
 
 

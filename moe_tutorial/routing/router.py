@@ -91,6 +91,7 @@ class Router(nn.Module):
         if selection_bias:
             check_fits("selection_bias=True", "top_k", config)
         self.scores = scores
+        self.selection_bias = selection_bias
         self.scale = scale if isinstance(scale, Tensor) else float(scale)
         noisy = selection == "noisy_top_k"
         self.centroids_ED = nn.Parameter(torch.empty(num_experts, model_width))
@@ -116,7 +117,7 @@ class Router(nn.Module):
         check_k(config.k, len(self.centroids_ED))
         if config.selection == "noisy_top_k" and self.noise_ED is None:
             raise ValueError("selection='noisy_top_k' needs a router that was made with it")
-        if self.bias_E is not None:
+        if self.selection_bias:
             check_fits("selection_bias=True", "top_k", config)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Router":
@@ -159,9 +160,11 @@ class Router(nn.Module):
             logits_TE = cosine_scores(x_TD, self.centroids_ED, self.scale)
         check_generator(generator, logits_TE)
         noise_scores_TE = None
-        if self.noise_ED is not None and self.training and config.selection == "noisy_top_k":
+        if config.selection == "noisy_top_k" and self.training:
+            assert self.noise_ED is not None
             noise_scores_TE = dot_scores(x_TD, self.noise_ED)
-        return decide(logits_TE, config, self.bias_E, noise_scores_TE, generator)
+        bias_E = self.bias_E if self.selection_bias else None
+        return decide(logits_TE, config, bias_E, noise_scores_TE, generator)
 
     def extra_repr(self) -> str:
         """The configuration, as ``print(router)`` shows it."""
@@ -169,7 +172,7 @@ class Router(nn.Module):
         lines = [
             f"model_width={model_width}, num_experts={num_experts}, scores={self.scores!r}"
             + (f", scale={float(self.scale):.4g}" if self.scores == "cosine" else "")
-            + (", selection_bias=True" if self.bias_E is not None else ""),
+            + (", selection_bias=True" if self.selection_bias else ""),
             str(self.config),
         ]
         return ",\n".join(lines)

@@ -3,9 +3,6 @@
 l_t = u_t W_EC, one dot product per expert.                                         Chapter 01.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -51,8 +48,13 @@ def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
 def dots(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
     """:func:`dot_scores` of arguments that were checked."""
     dtype = compute_dtype(x_TD, centroids_ED)
-    with full_precision(x_TD.device):
-        return nn.functional.linear(as_dtype(dtype, x_TD), as_dtype(dtype, centroids_ED))
+    x_TD, centroids_ED = as_dtype(dtype, x_TD), as_dtype(dtype, centroids_ED)
+    # The meta device knows no autocast, and has no numbers to keep precise.
+    device = "cpu" if x_TD.is_meta else x_TD.device.type
+    if not torch.is_autocast_enabled(device):
+        return nn.functional.linear(x_TD, centroids_ED)
+    with torch.autocast(device, enabled=False):
+        return nn.functional.linear(x_TD, centroids_ED)
 
 
 def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.0) -> Tensor:
@@ -83,22 +85,10 @@ def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.
         check_same_device(scale=scale, x_TD=x_TD)
         scale = scale.reshape(())
     dtype = compute_dtype(x_TD, centroids_ED)
-    with full_precision(x_TD.device):
-        angles_TE = nn.functional.linear(
-            _direction(as_dtype(dtype, x_TD)), _direction(as_dtype(dtype, centroids_ED))
-        )
-        logits_TE = scale * angles_TE
+    directions = (_direction(as_dtype(dtype, vectors)) for vectors in (x_TD, centroids_ED))
+    logits_TE = scale * dots(*directions)
     _check_product(logits_TE, x_TD, centroids_ED)
     return logits_TE
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast off, where it is on."""
-    # The meta device knows no autocast, and has no numbers to keep precise.
-    kind = "cpu" if device.type == "meta" else device.type
-    if not torch.is_autocast_enabled(kind):
-        return nullcontext()  # switching off what is off takes as long as a small product
-    return torch.autocast(kind, enabled=False)
 
 
 def _direction(vectors: Tensor) -> Tensor:
@@ -112,16 +102,17 @@ def _direction(vectors: Tensor) -> Tensor:
 def _check_operands(x_TD: Tensor, centroids_ED: Tensor) -> None:
     check_floating("x_TD", x_TD)
     check_floating("centroids_ED", centroids_ED)
-    if centroids_ED.ndim != 2 or centroids_ED.shape[0] == 0:
+    if centroids_ED.ndim != 2 or len(centroids_ED) == 0:
         raise ValueError(
             f"centroids_ED must have shape [E, D] with E >= 1, got {tuple(centroids_ED.shape)}"
         )
-    if x_TD.shape[-1] != centroids_ED.shape[-1]:
+    if x_TD.size(-1) != centroids_ED.size(1):
         raise ValueError(
             f"x_TD and centroids_ED must have the same width D, got {x_TD.shape[-1]} and "
             f"{centroids_ED.shape[-1]} (shapes {tuple(x_TD.shape)} and {tuple(centroids_ED.shape)})"
         )
-    check_same_device(x_TD=x_TD, centroids_ED=centroids_ED)
+    if x_TD.device != centroids_ED.device:
+        check_same_device(x_TD=x_TD, centroids_ED=centroids_ED)
 
 
 def _check_product(logits_TE: Tensor, x_TD: Tensor, centroids_ED: Tensor) -> None:

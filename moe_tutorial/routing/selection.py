@@ -15,7 +15,8 @@ from moe_tutorial.validation import (
     check_sums,
     check_temperature,
     compute_dtype,
-    values_are_visible,
+    host_knows,
+    numbers_of,
 )
 
 
@@ -45,11 +46,11 @@ def top_k(scores_TE: Tensor, k: int) -> Tensor:
 
 def largest(scores_TE: Tensor, k: int) -> Tensor:
     """:func:`top_k` of arguments that were checked."""
-    scores_TE = scores_TE.detach()
+    if scores_TE.requires_grad:
+        scores_TE = scores_TE.detach()
     # torch.topk takes a fraction of a sort's time. But asking which rows have ties would make the
-    # host wait for a GPU and needs values, and it does not pay for a few tokens.
-    worth_asking = k < scores_TE.shape[-1] and scores_TE.numel() >= 2**12
-    if worth_asking and scores_TE.is_cpu and values_are_visible(scores_TE):
+    # host wait for a GPU, and it needs values.
+    if k < scores_TE.shape[-1] and host_knows(scores_TE):
         return _largest_unless_tied(scores_TE, k)
     return _first_of_sorted(scores_TE, k)
 
@@ -62,9 +63,13 @@ def _first_of_sorted(scores_TE: Tensor, k: int) -> Tensor:
 def _largest_unless_tied(scores_TE: Tensor, k: int) -> Tensor:
     # k + 1 scores that all differ leave only one choice and one order; other rows are sorted.
     best_TX, experts_TX = torch.topk(scores_TE, k + 1)
-    experts_TK = experts_TX[..., :k].contiguous()
-    tied_T = (best_TX[..., 1:] == best_TX[..., :-1]).any(-1)
-    if tied_T.any():
+    experts_TK = experts_TX.narrow(-1, 0, k).contiguous()
+    if best_TX.numel() == k + 1:  # one token: Python compares a few numbers sooner than torch
+        different = len(set(numbers_of(best_TX))) == k + 1
+        return experts_TK if different else _first_of_sorted(scores_TE, k)
+    equal_TK = best_TX.narrow(-1, 1, k) == best_TX.narrow(-1, 0, k)
+    if equal_TK.any():
+        tied_T = equal_TK.any(-1)
         experts_TK[tied_T] = _first_of_sorted(scores_TE[tied_T], k)
     return experts_TK
 
