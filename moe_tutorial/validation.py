@@ -1,81 +1,23 @@
 """Bad input is refused by name, so that the message says how to mend the call.
 
 Every public function of the package calls these checks first. None of them changes a value.
-
-Shapes, dtypes and devices are known to the host. Values on a GPU are not, and asking for one would
-make the host wait for all the work before it. So a GPU checks its values itself: one that fails
-ends the program with "device-side assert triggered", as an index out of range does in torch, and
-the check's name stands on the standard error stream. ``CUDA_LAUNCH_BLOCKING=1`` shows the line.
 """
 
 import math
-from collections.abc import Iterable
-from itertools import chain
 from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-
-def compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """The dtype a router calculates in: float64 if any tensor is float64, else float32.
-
-    A bfloat16 number has 8 significant bits, so two logits near 10 that differ by 0.03 round to
-    the same value and the choice between their experts becomes arbitrary. Switch Transformers
-    (Fedus et al. 2021, section 2.4) therefore keep the router alone in float32.
-    """
-    for tensor in tensors:
-        if tensor.dtype == torch.float64:
-            return torch.float64
-    return torch.float32
-
-
-FEW = 64
-"""How many numbers Python looks at sooner than torch, which takes microseconds to begin."""
-
-
-def numbers_of(tensor: Tensor) -> Iterable[float]:
-    """All numbers of a small tensor, in order."""
-    numbers: Any = tensor.tolist() if tensor.ndim else [tensor.item()]
-    for _ in range(tensor.ndim - 1):
-        numbers = chain.from_iterable(numbers)
-    return numbers  # type: ignore[no-any-return]
-
-
-def as_dtype(dtype: torch.dtype, tensor: Tensor) -> Tensor:
-    """``tensor.to(dtype)``, which takes a microsecond even where it has nothing to do."""
-    return tensor if tensor.dtype == dtype else tensor.to(dtype)
-
-
-def values_are_visible(tensor: Tensor) -> bool:
-    """Whether there are numbers to look at.
-
-    There are only shapes while torch.compile traces, on the meta device, in the wrapped tensors of
-    ``torch.func``, and perhaps in a subclass, such as the fake tensors of a tracer.
-    """
-    if torch.compiler.is_compiling() or tensor.is_meta:
-        return False
-    plain = type(tensor) is Tensor or type(tensor) is nn.Parameter
-    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-
-
-def _checks_itself(tensor: Tensor) -> bool:
-    return tensor.is_cuda
-
-
-def host_knows(tensor: Tensor) -> bool:
-    """Whether the host can ask for a value without waiting for a device."""
-    return tensor.is_cpu and values_are_visible(tensor) and not _checks_itself(tensor)
-
-
-def holds(condition: Tensor, requirement: str) -> bool:
-    """Whether the condition holds; on a GPU always True, since there it checks itself."""
-    if _checks_itself(condition):
-        torch._assert_async(condition, requirement)
-        return True
-    return bool(condition)
-
+from moe_tutorial.values import (
+    FEW,
+    checks_itself,
+    compute_dtype,
+    holds,
+    numbers_of,
+    values_are_visible,
+)
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -105,7 +47,7 @@ def is_finite(name: str, tensor: Tensor) -> bool:
     """Whether there is neither NaN nor infinity, as far as the host can know without waiting."""
     if not values_are_visible(tensor) or tensor.numel() == 0:
         return True
-    if _checks_itself(tensor):
+    if checks_itself(tensor):
         return holds(torch.isfinite(tensor).all(), f"{name} must be finite")
     if tensor.numel() <= FEW:
         return math.isfinite(sum(numbers_of(tensor))) or bool(torch.isfinite(tensor).all())
@@ -214,7 +156,7 @@ def check_id_range(name: str, ids: Tensor, count: int) -> None:
         return
     lowest, highest = torch.aminmax(ids)
     requirement = f"{name} must hold ids from 0 to {count - 1}"
-    if _checks_itself(ids):
+    if checks_itself(ids):
         torch._assert_async((lowest >= 0) & (highest < count), requirement)
     elif lowest.item() < 0 or highest.item() >= count:
         raise ValueError(f"{requirement}, got {(lowest if lowest < 0 else highest).item()}")
@@ -284,19 +226,6 @@ def check_probabilities(name: str, probabilities_TE: Any) -> None:
         raise ValueError(f"{requirement}, got a row that sums to {worst:.6g}")
 
 
-def check_sums(name: str, sums_T1: Tensor) -> None:
-    """Refuse sums to divide by that are not above 0."""
-    if not values_are_visible(sums_T1) or sums_T1.numel() == 0:
-        return
-    requirement = f"{name} of the chosen experts must sum to more than 0"
-    lowest = sums_T1.detach().amin()
-    if not holds(lowest > 0, requirement):
-        raise ValueError(
-            f"{requirement}, got a token where they sum to {lowest.item()}: use "
-            "softmax_over_chosen, which cannot underflow"
-        )
-
-
 def check_generator(generator: Any, tensor: Tensor) -> None:
     """Refuse a generator that cannot draw on the tensor's device, or whose draw would be another.
 
@@ -334,6 +263,13 @@ def check_tokens(name: str, tokens_BS: Any, vocabulary: int, weights: Tensor) ->
             f"{name} must be on the model's device, {weights.device}, got one on {tokens_BS.device}"
         )
     check_id_range(name, tokens_BS, vocabulary)
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Refuse what is no instance of a class."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise TypeError(f"{name} must be {article} {kind.__name__}, got {type(value).__name__}")
 
 
 def check_flag(name: str, value: Any) -> None:

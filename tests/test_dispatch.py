@@ -9,6 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from moe_tutorial.layer.assignments import (
+    expert_blocks,
+    gather_rows,
+    run_blocks,
+    sort_assignments,
+    sum_rows,
+)
 from moe_tutorial.layer.dispatch import chosen_method, dispatch
 from moe_tutorial.layer.feed_forward import ExpertWeights, activate
 from moe_tutorial.layer.memory import FEW_ROWS, empty, gradient_of, zeros
@@ -391,3 +398,27 @@ def test_without_gradients_no_hidden_numbers_are_kept() -> None:
         peaks.append(largest)
     all_hidden = 4 * 900 * 2 * 512
     assert peaks[0] >= all_hidden > 2 * peaks[1]
+
+
+@given(st.integers(0, 12), st.integers(1, 6), st.booleans(), st.integers(0, 2**31))
+def test_the_steps_one_by_one_are_dispatch(T: int, E: int, bias: bool, seed: int) -> None:
+    K = 1 + seed % E
+    experts_TK, (x_TD, gates_TK, *weights), _ = problem(T, E, K, bias=bias, seed=seed, D=4, F=4)
+    experts = ExpertWeights(weights[0], weights[1], "gelu", *weights[2:])
+    assignments = sort_assignments(experts_TK, E)
+    rows_RD = gather_rows(x_TD, assignments)
+    outputs_RD = run_blocks(rows_RD, assignments.ends_E, experts)
+    y_TD = sum_rows(outputs_RD, assignments, gates_TK)
+    assert torch.allclose(y_TD, dispatch(x_TD, experts_TK, gates_TK, experts), atol=1e-12)
+    # Rows may be exchanged between the steps: any order of the experts' owners is the same sum.
+    for e, block in expert_blocks(assignments.ends_E, T * K):
+        assert (experts_TK.flatten()[assignments.order_R[block]] == e).all()
+    assert torch.equal(assignments.order_R // K, assignments.token_R)
+    assert torch.equal(assignments.order_R[assignments.slot_TK.flatten()], torch.arange(T * K))
+
+
+@pytest.mark.parametrize("experts", [3, None, torch.ones(2, 2), (torch.ones(2, 2, 2),) * 2])
+def test_what_is_no_expert_is_refused_by_name(experts: Any) -> None:
+    experts_TK, (x_TD, gates_TK, *_), _ = problem(5, 6, 2)
+    with pytest.raises(TypeError, match="experts must be an Experts module or ExpertWeights, got"):
+        dispatch(x_TD, experts_TK, gates_TK, experts)

@@ -318,10 +318,22 @@ def test_no_token_sees_a_later_one() -> None:
         (lambda: Experts(0, 8, 8), "num_experts must be at least 1, got 0"),
         (lambda: FeedForward(8, -1), "hidden_width must be at least 1, got -1"),
         (lambda: Attention(10, 3), "num_heads must divide model_width 10, got 3"),
+        (lambda: Block(Attention(8, 2), FeedForward(9, 8)), "layer must have width 8 as attention"),
+        (
+            lambda: Block(FeedForward(8, 8), FeedForward(8, 8)),
+            "attention must be an Attention, got",
+        ),
+        (lambda: Block(Attention(8, 2), nn.Linear(8, 8)), "layer must be a FeedForward or a MoE"),
+        (lambda: MoELayer(nn.Linear(8, 4), Experts(4, 8, 8)), "router must be a Router, got Lin"),
+        (lambda: MoELayer(Router(8, 4, 2), 3), "experts must be an Experts, got int"),
+        (
+            lambda: MoELayer(Router(8, 4, 2), Experts(4, 8, 8), shared=nn.Linear(8, 8)),
+            "shared must be a FeedForward, got Linear",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_name(make: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         make()  # type: ignore[operator]
 
 

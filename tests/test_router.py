@@ -52,7 +52,9 @@ def routing_from_functions(router: Router, x_TD: Tensor, seed: int) -> Routing:
     else:
         logits_TE = dot_scores(x_TD, router.centroids_ED)
     if router.config.selection == "sampled":
-        experts_TK = gumbel_top_k(logits_TE, router.config.k, router.config.temperature, generator(seed))
+        experts_TK = gumbel_top_k(
+            logits_TE, router.config.k, router.config.temperature, generator(seed)
+        )
     else:
         if router.config.selection == "noisy_top_k":
             noise_TE = dot_scores(x_TD, router.noise_ED)
@@ -62,7 +64,8 @@ def routing_from_functions(router: Router, x_TD: Tensor, seed: int) -> Routing:
         probabilities_TE = gate_scores_TE = sigmoid(logits_TE)
     else:
         probabilities_TE = softmax(logits_TE, router.config.temperature)
-        gate_scores_TE = probabilities_TE if router.config.gates == "tempered" else softmax(logits_TE)
+        tempered = router.config.gates == "tempered"
+        gate_scores_TE = probabilities_TE if tempered else softmax(logits_TE)
     gates_TK = (renormalise if router.config.renormalise else keep)(gate_scores_TE, experts_TK)
     return Routing(logits_TE, probabilities_TE, experts_TK, gates_TK)
 

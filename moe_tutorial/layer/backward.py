@@ -7,7 +7,7 @@ from torch import Tensor
 
 from moe_tutorial.layer.assignments import Assignments, gather_rows, run_blocks, sum_rows
 from moe_tutorial.layer.feed_forward import Activation, ExpertWeights, activate
-from moe_tutorial.validation import compute_dtype
+from moe_tutorial.values import compute_dtype
 
 
 def activate_backward(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from moe_tutorial.layer.feed_forward import FeedForward
 from moe_tutorial.layer.moe import MoELayer
 from moe_tutorial.routing.decision import Routing
-from moe_tutorial.validation import check_floating, check_size
+from moe_tutorial.validation import check_floating, check_kind, check_size
 
 
 class Attention(nn.Module):
@@ -52,11 +52,27 @@ class Block(nn.Module):
         attention: the first half.
         layer: the second half, a :class:`~moe_tutorial.layer.moe.FeedForward` or a
             :class:`~moe_tutorial.layer.moe.MoELayer` of the same width.
+
+    Raises:
+        TypeError: a half that is something else.
+        ValueError: halves of different widths.
     """
 
     def __init__(self, attention: Attention, layer: FeedForward | MoELayer) -> None:
         super().__init__()
+        check_kind("attention", attention, Attention)
+        if not isinstance(layer, FeedForward | MoELayer):
+            raise TypeError(
+                f"layer must be a FeedForward or a MoELayer, got {type(layer).__name__}"
+            )
         model_width = attention.out.out_features
+        width = (
+            layer.out.out_features
+            if isinstance(layer, FeedForward)
+            else layer.router.centroids_ED.shape[1]
+        )
+        if width != model_width:
+            raise ValueError(f"layer must have width {model_width} as attention, got {width}")
         self.attention = attention
         self.layer = layer
         self.attention_norm = nn.RMSNorm(model_width)

@@ -25,8 +25,8 @@ from moe_tutorial.validation import (
     check_id_range,
     check_int64,
     check_same_device,
-    compute_dtype,
 )
+from moe_tutorial.values import compute_dtype
 
 Method = Literal["loop", "grouped"]
 

@@ -13,11 +13,12 @@ from moe_tutorial.layer.experts import Experts
 from moe_tutorial.layer.feed_forward import FeedForward
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.routing.router import Router
-from moe_tutorial.validation import check_choice
+from moe_tutorial.routing.summary import Summary
+from moe_tutorial.validation import check_choice, check_flag, check_kind
 
 
-@dataclass(frozen=True, eq=False)
-class MoEOutput:
+@dataclass(frozen=True, eq=False, repr=False)
+class MoEOutput(Summary):
     """What an MoE layer returns.
 
     Attributes:
@@ -27,6 +28,11 @@ class MoEOutput:
 
     y_TD: Tensor
     routing: Routing
+
+    def summary(self) -> dict[str, str]:
+        """The size of the output, and what is to be said of the routing."""
+        dtype = str(self.y_TD.dtype).removeprefix("torch.")
+        return {"y_TD": f"{tuple(self.y_TD.shape)}, {dtype}"} | self.routing.summary()
 
 
 torch.export.register_dataclass(MoEOutput)  # so that FSDP and torch.func find its tensors
@@ -48,6 +54,7 @@ class MoELayer(nn.Module):
         gates_on: ``"output"``, or ``"input"`` to scale the token before its expert (Llama 4).
 
     Raises:
+        TypeError: a part that is something else.
         ValueError: widths or numbers of experts that differ, a gate without a shared expert, or
             an unknown word.
     """
@@ -62,19 +69,24 @@ class MoELayer(nn.Module):
         gates_on: Literal["output", "input"] = "output",
     ) -> None:
         super().__init__()
+        check_kind("router", router, Router)
+        check_kind("experts", experts, Experts)
+        check_flag("shared_gate", shared_gate)
+        check_choice("gates_on", gates_on, ("output", "input"))
         num_experts, model_width = router.centroids_ED.shape
         if experts.out_EDF.shape[:2] != (num_experts, model_width):
             raise ValueError(
                 f"experts must be {num_experts} of width {model_width} as in router, got "
                 f"{experts.out_EDF.shape[0]} of width {experts.out_EDF.shape[1]}"
             )
-        if shared is not None and shared.into.in_features != model_width:
-            raise ValueError(
-                f"shared must have width {model_width} as router, got {shared.into.in_features}"
-            )
+        if shared is not None:
+            check_kind("shared", shared, FeedForward)
+            if shared.into.in_features != model_width:
+                raise ValueError(
+                    f"shared must have width {model_width} as router, got {shared.into.in_features}"
+                )
         if shared_gate and shared is None:
             raise ValueError("shared_gate=True needs a shared expert, got shared=None")
-        check_choice("gates_on", gates_on, ("output", "input"))
         self.router = router
         self.experts = experts
         self.shared = shared

@@ -23,8 +23,8 @@ from moe_tutorial.validation import (
     check_probabilities,
     check_same_device,
     check_same_shape,
-    compute_dtype,
 )
+from moe_tutorial.values import compute_dtype
 
 
 def squared_variation(values_E: Tensor) -> Tensor:

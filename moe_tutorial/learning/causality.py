@@ -8,12 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from moe_tutorial.validation import (
-    check_finite,
-    check_generator,
-    check_logits,
-    values_are_visible,
-)
+from moe_tutorial.validation import check_finite, check_generator, check_logits
+from moe_tutorial.values import values_are_visible
 
 
 def future_leak(

@@ -8,14 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from moe_tutorial.validation import (
-    check_finite,
-    check_floating,
-    check_size,
-    compute_dtype,
-    holds,
-    values_are_visible,
-)
+from moe_tutorial.validation import check_finite, check_floating, check_size
+from moe_tutorial.values import compute_dtype, holds, values_are_visible
 
 
 def expected_drops(inclusion_E: Tensor, num_tokens: int, capacity: int) -> Tensor:

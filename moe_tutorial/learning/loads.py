@@ -12,14 +12,8 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.learning.padding import filled_experts
-from moe_tutorial.validation import (
-    check_finite,
-    check_floating,
-    check_sets,
-    compute_dtype,
-    holds,
-    values_are_visible,
-)
+from moe_tutorial.validation import check_finite, check_floating, check_sets
+from moe_tutorial.values import compute_dtype, holds, values_are_visible
 
 
 @dataclass(frozen=True, eq=False)

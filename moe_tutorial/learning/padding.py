@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moe_tutorial.validation import check_int64, check_same_device, holds, values_are_visible
+from moe_tutorial.validation import check_int64, check_same_device
+from moe_tutorial.values import holds, values_are_visible
 
 
 def check_mask(mask_T: Any, name: str, values_TX: Tensor) -> None:

@@ -16,9 +16,8 @@ from moe_tutorial.validation import (
     check_same_shape,
     check_sets,
     check_size,
-    holds,
-    values_are_visible,
 )
+from moe_tutorial.values import holds, values_are_visible
 
 BYTE_KINDS = (
     "end of a document",
@@ -44,7 +43,7 @@ def byte_kinds(tokens_BS: Tensor) -> Tensor:
     Returns:
         int64 ids of kinds, of the same shape.
     """
-    kind_of = torch.full((256,), BYTE_KINDS.index("punctuation"))
+    kind_of = torch.full((256,), BYTE_KINDS.index("punctuation"), device="cpu")
     for byte in range(128):
         if byte == 0:
             kind_of[byte] = BYTE_KINDS.index("end of a document")
@@ -178,13 +177,15 @@ def specialisation(
     counts_LGE = both(labels_BS).view(num_labels, num_given, num_experts)
     given_GE = counts_LGE.sum(0)
     known = mutual_information(given_GE).item()
-    generator = torch.Generator().manual_seed(0)
+    # On the CPU, so that the shuffles are the same ones whatever device the labels are on.
+    generator = torch.Generator("cpu").manual_seed(0)
+    size = len(labels_BS) if windows else labels_BS.numel()
     tables = []
     for _ in range(shuffles):
+        order = torch.randperm(size, generator=generator, device="cpu").to(labels_BS.device)
         if windows:
-            shuffled_BS = labels_BS[torch.randperm(len(labels_BS), generator=generator)]
+            shuffled_BS = labels_BS[order]
         else:
-            order = torch.randperm(labels_BS.numel(), generator=generator)
             shuffled_BS = labels_BS.flatten()[order].view_as(labels_BS)
         tables.append(both(shuffled_BS))
     return Specialisation(

@@ -11,8 +11,8 @@ from moe_tutorial.validation import (
     check_same_device,
     check_same_shape,
     check_sets,
-    compute_dtype,
 )
+from moe_tutorial.values import compute_dtype
 
 
 def combine(outputs_TKD: Tensor, gates_TK: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from moe_tutorial.validation import (
     check_flag,
     check_generator,
     check_k,
+    check_kind,
     check_logits,
     check_positive_number,
     check_same_device,
@@ -150,8 +151,7 @@ def route(
             noise that does not fit the logits or the selection, or a generator elsewhere.
     """
     check_logits("logits_TE", logits_TE)
-    if not isinstance(config, RouterConfig):
-        raise TypeError(f"config must be a RouterConfig, got {type(config).__name__}")
+    check_kind("config", config, RouterConfig)
     check_k(config.k, logits_TE.shape[-1])
     check_generator(generator, logits_TE)
     if bias_E is not None:

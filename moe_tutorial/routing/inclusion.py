@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.routing.sampling import plackett_luce_log_probability
-from moe_tutorial.validation import check_k, check_logits, check_temperature, compute_dtype
+from moe_tutorial.validation import check_k, check_logits, check_temperature
+from moe_tutorial.values import compute_dtype
 
 LARGEST_ENUMERATION = 1_000_000
 """The most ordered draws that :func:`inclusion_probabilities_by_enumeration` will list."""

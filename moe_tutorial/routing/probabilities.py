@@ -6,13 +6,8 @@ s_t = softmax(l_t / tau).                                                       
 import torch
 from torch import Tensor
 
-from moe_tutorial.validation import (
-    as_dtype,
-    check_logits,
-    check_probabilities,
-    check_temperature,
-    compute_dtype,
-)
+from moe_tutorial.validation import check_logits, check_probabilities, check_temperature
+from moe_tutorial.values import as_dtype, compute_dtype
 
 
 def softmax(logits_TE: Tensor, temperature: float | Tensor = 1.0) -> Tensor:

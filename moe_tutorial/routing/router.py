@@ -18,6 +18,7 @@ from moe_tutorial.validation import (
     check_flag,
     check_generator,
     check_k,
+    check_kind,
     check_scale,
     check_size,
 )
@@ -112,8 +113,7 @@ class Router(nn.Module):
         super().__setattr__(name, value)
 
     def _check_config(self, config: Any) -> None:
-        if not isinstance(config, RouterConfig):
-            raise TypeError(f"config must be a RouterConfig, got {type(config).__name__}")
+        check_kind("config", config, RouterConfig)
         check_k(config.k, len(self.centroids_ED))
         if config.selection == "noisy_top_k" and self.noise_ED is None:
             raise ValueError("selection='noisy_top_k' needs a router that was made with it")

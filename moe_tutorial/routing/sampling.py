@@ -17,8 +17,8 @@ from moe_tutorial.validation import (
     check_same_device,
     check_same_shape,
     check_temperature,
-    compute_dtype,
 )
+from moe_tutorial.values import compute_dtype
 
 
 def gumbel_top_k(

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from moe_tutorial.validation import (
-    as_dtype,
     check_finite,
     check_floating,
     check_same_device,
     check_scale,
-    compute_dtype,
     is_finite,
 )
+from moe_tutorial.values import as_dtype, compute_dtype
 
 
 def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:

@@ -12,12 +12,9 @@ from moe_tutorial.validation import (
     check_experts,
     check_k,
     check_logits,
-    check_sums,
     check_temperature,
-    compute_dtype,
-    host_knows,
-    numbers_of,
 )
+from moe_tutorial.values import compute_dtype, holds, host_knows, numbers_of, values_are_visible
 
 
 def top_k(scores_TE: Tensor, k: int) -> Tensor:
@@ -155,5 +152,18 @@ def renormalise(probabilities_TE: Tensor, experts_TK: Tensor) -> Tensor:
     """
     kept_TK = keep(probabilities_TE, experts_TK)
     sums_T1 = kept_TK.sum(-1, keepdim=True)
-    check_sums("probabilities_TE", sums_T1)
+    _check_sums(sums_T1)
     return kept_TK / sums_T1
+
+
+def _check_sums(sums_T1: Tensor) -> None:
+    if not values_are_visible(sums_T1) or sums_T1.numel() == 0:
+        return
+    requirement = "probabilities_TE of the chosen experts must sum to more than 0"
+    lowest = sums_T1.detach().amin()
+    if not holds(lowest > 0, requirement):
+        raise ValueError(
+            f"{requirement}, got a token where they sum to {lowest.item()}: take "
+            "softmax_over_chosen of the logits, or for sigmoid scores of their logsigmoid, which "
+            "cannot underflow"
+        )

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moe_tutorial.validation import values_are_visible
+from moe_tutorial.values import values_are_visible
 
 
 class Summary:
