@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from moe_tutorial.learning.clusters import BATCH, CLUSTERS, EXPERTS, HIDDEN, WIDTH, train
+from moe_tutorial.learning.clusters import BATCH, CLUSTERS, EXPERTS, HIDDEN, WIDTH, train_layer
 from moe_tutorial.learning.loads import load_metrics
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial" / "results" / "balance.json"
@@ -31,7 +31,7 @@ SWEEPS: dict[str, tuple[str, list[float], dict[str, Any]]] = {
 
 def one(seed: int, **remedy: Any) -> dict[str, Any]:
     """One run, in a few numbers."""
-    run = train(seed, STEPS, **remedy)
+    run = train_layer(seed, STEPS, **remedy)
     last = load_metrics(run.load_NE[-50:])
     ends = load_metrics(run.load_E)
     every_NE = run.load_NE.view(-1, EVERY, EXPERTS).sum(1)

@@ -1,13 +1,15 @@
 """The task of chapter 08: repeatable, alike for every remedy, and stored as it ran."""
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from experiments import balance as script
 from moe_tutorial import expert_load
-from moe_tutorial.learning.clusters import BATCH, EXPERTS, Run, make_task, train
+from moe_tutorial.learning.clusters import BATCH, EXPERTS, Run, make_task, train_layer
 from moe_tutorial.results import stored as stored_results
 from tests.oracles import generator, same
 
@@ -42,17 +44,17 @@ def test_the_right_maps_leave_no_error_and_one_map_does() -> None:
 
 
 def test_a_seed_repeats_a_run() -> None:
-    first, second = (train(3, 5, selection="sampled") for _ in range(2))
+    first, second = (train_layer(3, 5, selection="sampled") for _ in range(2))
     for a, b in zip(weights(first), weights(second), strict=True):
         same(a, b)
     same(first.load_NE, second.load_NE)
     assert first.error == second.error
-    assert not torch.equal(train(4, 5).load_NE, train(3, 5).load_NE)
+    assert not torch.equal(train_layer(4, 5).load_NE, train_layer(3, 5).load_NE)
 
 
 @pytest.mark.parametrize("remedy", REMEDIES, ids=str)
 def test_a_remedy_changes_the_training_but_not_the_tokens(remedy: dict[str, Any]) -> None:
-    plain, remedied = train(0, 3), train(0, 3, **remedy)
+    plain, remedied = train_layer(0, 3), train_layer(0, 3, **remedy)
     assert not torch.equal(weights(plain)[0], weights(remedied)[0])
     if "selection" not in remedy:
         same(plain.load_NE[0], remedied.load_NE[0])
@@ -62,7 +64,7 @@ def test_a_remedy_changes_the_training_but_not_the_tokens(remedy: dict[str, Any]
 
 
 def test_the_gradient_reaches_the_chosen_experts_alone() -> None:
-    layer = train(0, 1).layer
+    layer = train_layer(0, 1).layer
     layer.zero_grad()  # the last step's are still there
     x_TD, y_TD = make_task(0).sample(4, generator(0))
     output = layer(x_TD)
@@ -90,5 +92,50 @@ def test_a_stored_run_begins_as_it_does_here() -> None:
     every = script.EVERY
     stored = stored_results("balance")
     for seed, run in zip(stored["seeds"], stored["sweeps"]["nothing"]["runs"][0], strict=True):
-        here_E = train(seed, every).load_NE.sum(0)
+        here_E = train_layer(seed, every).load_NE.sum(0)
         assert (here_E - torch.tensor(run["load"][0])).abs().sum() <= 0.02 * BATCH * every
+
+
+def test_the_task_names_its_device() -> None:
+    expected = train_layer(0, 3, selection="sampled", shazeer=0.1)
+    torch.set_default_device("meta")
+    try:
+        here = train_layer(0, 3, selection="sampled", shazeer=0.1)
+    finally:
+        torch.set_default_device("cpu")
+    same(here.load_NE, expected.load_NE)
+    assert here.error == expected.error
+    for a, b in zip(weights(here), weights(expected), strict=True):
+        same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, "seed must be an int of at least 0, got -1"),
+        ({"seed": True}, ValueError, "seed must be an int of at least 0, got True"),
+        ({"seed": 2**64}, ValueError, f"seed must be an int below .*, got {2**64}"),
+        ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
+        ({"switch": -0.1}, ValueError, "switch must be finite and at least 0, got -0.1"),
+        ({"shazeer": math.nan}, ValueError, "shazeer must be finite and at least 0, got nan"),
+        ({"z": math.inf}, ValueError, "z must be finite and at least 0, got inf"),
+        ({"bias_rate": "1"}, TypeError, "bias_rate must be a number, got '1' of type str"),
+        ({"switch": True}, TypeError, "switch must be a number, got True of type bool"),
+    ],
+)
+def test_bad_input_is_refused_by_name(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train_layer(**({"seed": 0, "steps": 1} | arguments))
+
+
+def test_any_int_and_the_highest_seed_will_do() -> None:
+    same(make_task(np.int64(3)).centres_MD, make_task(3).centres_MD)
+    highest = make_task(2**63 - 1)
+    assert not torch.equal(highest.centres_MD, make_task(2**63 - 2).centres_MD)
+
+
+def test_a_generator_elsewhere_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator or None, got int"):
+        make_task(0).sample(3, 1)  # type: ignore[arg-type]

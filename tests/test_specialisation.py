@@ -98,6 +98,20 @@ def test_tokens_of_one_window_are_no_independent_draws() -> None:
     assert rightly.shuffled > 10 * wrongly.shuffled
 
 
+@pytest.mark.parametrize("windows", [True, False])
+def test_every_tensor_names_its_device(windows: bool) -> None:
+    labels, experts = draws(windows)
+    text = torch.arange(256)
+    expected = specialisation(labels, experts, 3, 4, windows=windows)
+    kinds = byte_kinds(text)
+    torch.set_default_device("meta")
+    try:
+        assert specialisation(labels, experts, 3, 4, windows=windows) == expected
+        same(byte_kinds(text), kinds)
+    finally:
+        torch.set_default_device("cpu")
+
+
 def test_an_expert_for_each_label_tells_all() -> None:
     labels = torch.randint(4, (40, 10), generator=generator(0))
     found = specialisation(labels, labels[..., None], 4, 4, windows=False)

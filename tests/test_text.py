@@ -304,3 +304,17 @@ def test_bad_batches_are_refused_by_name(
     text = Text(("x",), torch.zeros(8, dtype=torch.uint8), (0, 8))
     with pytest.raises(error, match=message):
         draw_batch(text, **({"batch_size": 1, "length": 3} | arguments))
+
+
+def test_windows_name_their_device(whole: Corpus) -> None:
+    expected = draw_batch(whole.training, 4, 50, generator(1))
+    torch.set_default_device("meta")
+    try:
+        here = draw_batch(whole.training, 4, 50, generator(1))
+        text = corpus({"x": ["one", "two"]}).training
+        fingerprint = text.fingerprint()
+    finally:
+        torch.set_default_device("cpu")
+    for a, b in zip(vars(here).values(), vars(expected).values(), strict=True):
+        assert torch.equal(a, b)
+    assert fingerprint == corpus({"x": ["one", "two"]}).training.fingerprint()

@@ -3,8 +3,12 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -145,6 +149,30 @@ def test_a_step_is_adamw_with_a_clipped_gradient(small: Corpus) -> None:
         same(new[clear], expected[clear], atol=1e-5)
 
 
+def test_weight_decay_acts_by_meaning_and_not_by_rank(small: Corpus) -> None:
+    """With a rate so small that a step moves nothing else, what has decayed is smaller."""
+    form = {"activation": "gelu", "bias": True}
+    scale = torch.nn.Parameter(torch.ones(1, 1))
+    router = Router(D, 4, 2, selection="noisy_top_k", scores="cosine", scale=scale)
+    layer = MoELayer(
+        router, Experts(4, D, 16, **form), shared=FeedForward(D, 8, **form), shared_gate=True
+    )
+    one = LanguageModel([Block(Attention(D, 2), layer)])
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.fill_(1.0)
+    settings = replace(SETTINGS, steps=1, warm_up=0, learning_rate=1e-3, weight_decay=500.0)
+    train(one, small.training, settings)
+    decayed = {name for name, it in one.named_parameters() if it.mean() < 0.9}
+    assert decayed == {
+        "embedding.weight", "head.weight", "blocks.0.attention.queries_keys_values.weight",
+        "blocks.0.attention.out.weight", "blocks.0.layer.router.centroids_ED",
+        "blocks.0.layer.router.noise_ED", "blocks.0.layer.experts.in_EHD",
+        "blocks.0.layer.experts.out_EDF", "blocks.0.layer.shared.into.weight",
+        "blocks.0.layer.shared.out.weight", "blocks.0.layer.shared_gate.weight",
+    }  # fmt: skip
+
+
 def test_the_penalty_is_added_layer_by_layer(small: Corpus) -> None:
     seen: list[Routing] = []
 
@@ -223,16 +251,22 @@ def test_evaluation_is_the_mean_by_domain_and_changes_nothing(
 
 
 def test_progress_goes_to_the_error_stream(
-    small: Corpus, capsys: pytest.CaptureFixture[str]
+    small: Corpus, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     train(model(), small.training, SETTINGS)
     assert capsys.readouterr() == ("", "")
-    train(model(), small.training, SETTINGS, progress=True)
+    file = tmp_path / "checkpoint.pt"
+    train(model(), small.training, SETTINGS, progress=True, checkpoint=file, until=4)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.count("\r") == 12
-    assert "step 12/12, loss " in err
-    assert err.endswith("s\n")
+    assert "0/12" in err
+    assert "4/12" in err.splitlines()[-1]
+    history = train(model(), small.training, SETTINGS, progress=True, checkpoint=file)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "0/12" not in err  # it goes on where it was
+    assert "12/12" in err
+    assert f"loss={history.losses[-1]:.3f}" in err
 
 
 @pytest.mark.parametrize(
@@ -248,6 +282,24 @@ def test_progress_goes_to_the_error_stream(
         ({"weight_decay": float("nan")}, ValueError, "weight_decay must not be negative"),
         ({"seed": -1}, ValueError, "seed must be an int of at least 0, got -1"),
         ({"seed": 0.5}, ValueError, "seed must be an int of at least 0, got 0.5"),
+        ({"seed": True}, ValueError, "seed must be an int of at least 0, got True"),
+        ({"seed": np.int64(-1)}, ValueError, "seed must be an int of at least 0, got"),
+        ({"seed": 2**63}, ValueError, f"seed must be an int below .*, got {2**63}"),
+        ({"seed": np.uint64(2**64 - 1)}, ValueError, f"seed must be an int .*, got {2**64 - 1}"),
+        ({"steps": True}, TypeError, "steps must be an int, got True"),
+        ({"length": torch.tensor(3)}, TypeError, r"length must be an int, got tensor\(3\)"),
+        ({"warm_up": 2.0}, TypeError, "warm_up must be an int, got 2.0"),
+        ({"warm_up": float("nan")}, TypeError, "warm_up must be an int, got nan"),
+        ({"weight_decay": "0.1"}, TypeError, "weight_decay must be a number, got '0.1'"),
+        ({"lowest_rate": None}, TypeError, "lowest_rate must be a number, got None"),
+        ({"learning_rate": torch.tensor(0.1)}, TypeError, "learning_rate must be a number"),
+        ({"learning_rate": Decimal("0.1")}, TypeError, "learning_rate must be a number"),
+        ({"learning_rate": 1j}, TypeError, "learning_rate must be a number"),
+        ({"learning_rate": math.inf}, ValueError, "learning_rate must be finite, got inf"),
+        ({"weight_decay": math.inf}, ValueError, "weight_decay must be finite, got inf"),
+        ({"learning_rate": 10**400}, ValueError, "learning_rate must fit into a float"),
+        # positive, but no longer so as a float
+        ({"learning_rate": Fraction(1, 10**400)}, ValueError, "learning_rate must be positive"),
         ({"largest_gradient": 0}, ValueError, "largest_gradient must be positive"),
     ],
 )
@@ -270,6 +322,38 @@ def test_a_loss_that_is_not_finite_moves_no_weight(small: Corpus) -> None:
 def test_bad_numbers_of_steps_are_refused_by_name(small: Corpus, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1"):
         train(model(), small.training, SETTINGS, **{name: 0})
+
+
+@pytest.mark.parametrize("call", ["evaluate", "failing evaluate", "train", "failing train"])
+def test_each_module_comes_back_in_its_own_mode(small: Corpus, call: str) -> None:
+    one = model().eval()
+    one.blocks[0].train()
+    one.blocks[1].layer.router.train()
+    modes = [module.training for module in one.modules()]
+    seen: list[set[bool]] = []
+    one.norm.register_forward_hook(lambda *_: seen.append({m.training for m in one.modules()}))
+    if call == "evaluate":
+        evaluate(one, small.validation, 2, 9)
+    elif call == "failing evaluate":
+        with pytest.raises(ValueError, match="length must be below"):
+            evaluate(one, small.validation, 1, 10**7)
+    elif call == "train":
+        train(one, small.training, SETTINGS)
+    else:
+        with pytest.raises(ValueError, match="the loss must stay finite"):
+            train(one, small.training, SETTINGS, penalty=lambda r: r.gates_TK.sum() * math.nan)
+    assert [module.training for module in one.modules()] == modes
+    assert all(modes == {"train" in call} for modes in seen)
+
+
+def test_evaluation_names_its_device(small: Corpus) -> None:
+    judged = model()
+    expected = evaluate(judged, small.validation, 3, 9)
+    torch.set_default_device("meta")
+    try:
+        assert evaluate(judged, small.validation, 3, 9) == expected
+    finally:
+        torch.set_default_device("cpu")
 
 
 def test_a_history_starts_empty() -> None:

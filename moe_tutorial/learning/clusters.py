@@ -3,8 +3,10 @@ r"""Clusters: a small task on which experts can help, and a training run that wa
 x = c_m + z / 2,  y = z A_m: every cluster m has a linear map of its own.            Chapter 08.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,11 +22,12 @@ from moe_tutorial.learning.balance import (
 )
 from moe_tutorial.learning.loads import expert_load
 from moe_tutorial.learning.selection_bias import updated_bias
+from moe_tutorial.learning.settings import plain_seed
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.routing.probabilities import softmax
 from moe_tutorial.routing.router import Router
 from moe_tutorial.routing.scores import dot_scores
-from moe_tutorial.validation import check_size
+from moe_tutorial.validation import check_generator, check_size
 
 WIDTH, CLUSTERS, EXPERTS, HIDDEN, BATCH = 8, 8, 8, 16, 256
 """D, the number of clusters, E, F, and the tokens of one training step."""
@@ -50,8 +53,12 @@ class Task:
             y have mean 0 and variance about 1.
         """
         check_size("tokens", tokens)
-        cluster_T = torch.randint(CLUSTERS, (tokens,), generator=generator)
-        deviation_TD = torch.randn(tokens, WIDTH, generator=generator, dtype=torch.float64)
+        check_generator(generator, self.centres_MD)
+        device = self.centres_MD.device
+        cluster_T = torch.randint(CLUSTERS, (tokens,), generator=generator, device=device)
+        deviation_TD = torch.randn(
+            tokens, WIDTH, generator=generator, dtype=torch.float64, device=device
+        )
         y_TD = torch.bmm(deviation_TD[:, None], self.maps_MDD[cluster_T]).squeeze(1)
         return self.centres_MD[cluster_T] + deviation_TD / 2, y_TD
 
@@ -75,16 +82,18 @@ class Run:
 
 
 def make_task(seed: int) -> Task:
-    """The clusters and maps that belong to a seed."""
-    generator = torch.Generator().manual_seed(1000 + seed)
+    """The clusters and maps that belong to a seed, on the CPU.
+
+    Raises:
+        ValueError: a seed that is no int from 0 to 2**63 - 1.
+    """
+    generator = torch.Generator("cpu").manual_seed(1000 + plain_seed("seed", seed))
     shape = (CLUSTERS, WIDTH)
-    return Task(
-        torch.randn(*shape, generator=generator, dtype=torch.float64),
-        torch.randn(*shape, WIDTH, generator=generator, dtype=torch.float64) / WIDTH**0.5,
-    )
+    options: dict[str, Any] = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
+    return Task(torch.randn(*shape, **options), torch.randn(*shape, WIDTH, **options) / WIDTH**0.5)
 
 
-def train(
+def train_layer(
     seed: int,
     steps: int,
     *,
@@ -113,42 +122,58 @@ def train(
 
     Returns:
         The trained layer with its loads; on unseen tokens a layer that samples goes on sampling.
+
+    Raises:
+        TypeError, ValueError: steps that are no positive int, a seed that is no int from 0 to
+            2**63 - 1, a coefficient or a rate that is no finite number of at least 0, or what
+            the router refuses.
     """
     check_size("steps", steps)
-    task, generator = make_task(seed), torch.Generator().manual_seed(seed)
-    # Draws of the router come from elsewhere, so that the tokens are the same without them.
-    draws = torch.Generator().manual_seed(2000 + seed)
-    router = Router(
-        WIDTH, EXPERTS, 1, selection=selection, temperature=temperature, renormalise=False,
-        selection_bias=bias_rate > 0,
-    )  # fmt: skip
-    layer = MoELayer(router, Experts(EXPERTS, WIDTH, HIDDEN, activation="gelu", bias=True)).double()
-    router.reset_parameters(generator)
-    layer.experts.reset_parameters(generator)
-    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
-    loads = []
-    for _ in range(steps):
-        x_TD, y_TD = task.sample(BATCH, generator)
-        output = layer(x_TD, draws)
-        loss = (output.y_TD - y_TD).square().mean()
-        loss = loss + _balancing(router, x_TD, output.routing, switch, shazeer, z)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loads.append(expert_load(output.routing.experts_TK, EXPERTS))
-        if bias_rate > 0:
-            assert router.bias_E is not None
-            router.bias_E = updated_bias(router.bias_E, loads[-1], bias_rate)
-    layer.eval()
-    with torch.no_grad():
-        x_TD, y_TD = task.sample(4096, generator)
-        output = layer(x_TD, draws)
-    return Run(
-        layer,
-        torch.stack(loads),
-        ((output.y_TD - y_TD).square().mean() / y_TD.square().mean()).item(),
-        expert_load(output.routing.experts_TK, EXPERTS),
-    )
+    seed = plain_seed("seed", seed)
+    for name, value in (
+        ("switch", switch),
+        ("shazeer", shazeer),
+        ("z", z),
+        ("bias_rate", bias_rate),
+    ):
+        _check_coefficient(name, value)
+    with torch.device("cpu"):  # whatever torch's default device is
+        task, generator = make_task(seed), torch.Generator("cpu").manual_seed(seed)
+        # Draws of the router come from elsewhere, so that the tokens are the same without them.
+        draws = torch.Generator("cpu").manual_seed(2000 + seed)
+        router = Router(
+            WIDTH, EXPERTS, 1, selection=selection, temperature=temperature, renormalise=False,
+            selection_bias=bias_rate > 0,
+        )  # fmt: skip
+        layer = MoELayer(
+            router, Experts(EXPERTS, WIDTH, HIDDEN, activation="gelu", bias=True)
+        ).double()
+        router.reset_parameters(generator)
+        layer.experts.reset_parameters(generator)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+        loads = []
+        for _ in range(steps):
+            x_TD, y_TD = task.sample(BATCH, generator)
+            output = layer(x_TD, draws)
+            loss = (output.y_TD - y_TD).square().mean()
+            loss = loss + _balancing(router, x_TD, output.routing, switch, shazeer, z)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loads.append(expert_load(output.routing.experts_TK, EXPERTS))
+            if bias_rate > 0:
+                assert router.bias_E is not None
+                router.bias_E = updated_bias(router.bias_E, loads[-1], bias_rate)
+        layer.eval()
+        with torch.no_grad():
+            x_TD, y_TD = task.sample(4096, generator)
+            output = layer(x_TD, draws)
+        return Run(
+            layer,
+            torch.stack(loads),
+            ((output.y_TD - y_TD).square().mean() / y_TD.square().mean()).item(),
+            expert_load(output.routing.experts_TK, EXPERTS),
+        )
 
 
 def _balancing(
@@ -169,3 +194,11 @@ def _balancing(
     if z > 0:
         loss = loss + z * z_loss(routing.logits_TE)
     return loss
+
+
+def _check_coefficient(name: str, value: Any) -> None:
+    """Refuse what is no number, or one that is negative, infinite or NaN."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    if not 0 <= float(value) < math.inf:
+        raise ValueError(f"{name} must be finite and at least 0, got {value}")

@@ -13,7 +13,6 @@ from moe_tutorial.layer import counting
 from moe_tutorial.layer.block import Attention, Block
 from moe_tutorial.layer.feed_forward import FeedForward
 from moe_tutorial.layer.moe import MoELayer
-from moe_tutorial.learning.text import VOCABULARY
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.validation import check_generator, check_size, check_tokens
 
@@ -43,14 +42,14 @@ class LanguageModel(nn.Module):
 
     Args:
         blocks: of one even width D, each with weights of its own, dense or sparse in any order.
-        vocabulary: V, how many tokens there are; bytes unless told otherwise.
+        vocabulary: V, how many tokens there are; the 256 bytes unless told otherwise.
 
     Raises:
         TypeError, ValueError: what is no block, none, one that is there twice, blocks that differ
             in width, an odd width, or a vocabulary that is no positive int.
     """
 
-    def __init__(self, blocks: Sequence[Block], vocabulary: int = VOCABULARY) -> None:
+    def __init__(self, blocks: Sequence[Block], vocabulary: int = 256) -> None:
         super().__init__()
         check_size("vocabulary", vocabulary)
         if not blocks:
@@ -113,10 +112,11 @@ def positions(length: int, model_width: int) -> Tensor:
         model_width: D, even.
 
     Returns:
-        ``[S, D]``, float64.
+        ``[S, D]``, float64, on the CPU: some accelerators know no float64.
     """
-    rates = 10000 ** -(torch.arange(0, model_width, 2, dtype=torch.float64) / model_width)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
+    even = torch.arange(0, model_width, 2, dtype=torch.float64, device="cpu")
+    places = torch.arange(length, dtype=torch.float64, device="cpu")
+    angles = places[:, None] * 10000 ** -(even / model_width)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 

@@ -183,10 +183,8 @@ def specialisation(
     tables = []
     for _ in range(shuffles):
         order = torch.randperm(size, generator=generator, device="cpu").to(labels_BS.device)
-        if windows:
-            shuffled_BS = labels_BS[order]
-        else:
-            shuffled_BS = labels_BS.flatten()[order].view_as(labels_BS)
+        rows = labels_BS if windows else labels_BS.flatten()
+        shuffled_BS = rows[order].view_as(labels_BS)
         tables.append(both(shuffled_BS))
     return Specialisation(
         mutual_information(counts_LGE.flatten(0, 1)).item() - known,

@@ -39,7 +39,7 @@ class Text:
     def fingerprint(self) -> str:
         """Name these very bytes, in 12 hexadecimal digits: other versions hold other text."""
         digest = hashlib.sha256(repr((self.domains, self.starts)).encode())
-        digest.update(self.bytes_N.numpy().tobytes())
+        digest.update(self.bytes_N.cpu().numpy().tobytes())
         return digest.hexdigest()[:12]
 
 
@@ -201,7 +201,7 @@ def draw_batch(
     check_size("batch_size", batch_size)
     check_size("length", length)
     check_generator(generator, text.bytes_N)
-    starts = torch.tensor(text.starts)
+    starts = torch.tensor(text.starts, device="cpu")
     rooms = starts.diff() - length  # the places at which a window may start
     shortest = int(rooms.argmin())
     if rooms[shortest] < 1:
@@ -209,10 +209,12 @@ def draw_batch(
             f"length must be below the {int(rooms[shortest]) + length} bytes of the domain "
             f"{text.domains[shortest]!r}, got {length}"
         )
-    domains_B = torch.randint(len(text.domains), (batch_size,), generator=generator)
-    places_B = torch.rand(batch_size, dtype=torch.float64, generator=generator)
+    domains_B = torch.randint(len(text.domains), (batch_size,), generator=generator, device="cpu")
+    places_B = torch.rand(batch_size, dtype=torch.float64, generator=generator, device="cpu")
     first_B = starts[domains_B] + (places_B * rooms[domains_B]).long()
-    window_BS = text.bytes_N[first_B[:, None] + torch.arange(length + 1)].long().to(device)
+    window_BS = (
+        text.bytes_N[first_B[:, None] + torch.arange(length + 1, device="cpu")].long().to(device)
+    )
     domains_BS = domains_B[:, None].expand(-1, length).to(device)
     return Batch(window_BS[:, :-1], window_BS[:, 1:], domains_BS)
 

@@ -4,74 +4,29 @@ loss = mean of -ln p(next byte) + what a function of each layer's routing adds. 
 """
 
 import math
-import sys
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
+from moe_tutorial.learning.checkpoint import (
+    Checkpoint,
+    check_weights,
+    checked_path,
+    describe,
+    function_name,
+)
 from moe_tutorial.learning.language_model import LanguageModel, Prediction
+from moe_tutorial.learning.settings import Settings
 from moe_tutorial.learning.text import Batch, Text, draw_batch
 from moe_tutorial.routing.decision import Routing
-from moe_tutorial.validation import check_positive_number, check_size
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is trained: with one seed, on one machine, these numbers decide every weight.
-
-    Attributes:
-        steps: how often the weights move.
-        batch_size: B, the windows of a step.
-        length: S, the tokens of a window.
-        learning_rate: its highest value.
-        warm_up: in how many steps it rises to that, in a straight line.
-        lowest_rate: what share of it is left after the last step, along half a cosine.
-        weight_decay: of AdamW, for matrices alone (Loshchilov and Hutter 2019).
-        largest_gradient: longer gradients, all parameters' together, are scaled down to this norm.
-        seed: of the windows, and of routers that draw.
-
-    Raises:
-        TypeError, ValueError: a number outside what makes sense; the message names it.
-    """
-
-    steps: int
-    batch_size: int = 16
-    length: int = 128
-    learning_rate: float = 3e-3
-    warm_up: int = 20
-    lowest_rate: float = 0.1
-    weight_decay: float = 0.1
-    largest_gradient: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "length"):
-            check_size(name, getattr(self, name))
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed must be an int of at least 0, got {self.seed!r}")
-        for name in ("learning_rate", "largest_gradient"):
-            check_positive_number(name, getattr(self, name))
-        for name in ("warm_up", "lowest_rate", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.lowest_rate > 1:
-            raise ValueError(f"lowest_rate must be at most 1, got {self.lowest_rate}")
-        if self.warm_up >= self.steps:
-            raise ValueError(f"warm_up must be below steps ({self.steps}), got {self.warm_up}")
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        if step < self.warm_up:
-            return self.learning_rate * (step + 1) / self.warm_up
-        way = (step - self.warm_up) / max(1, self.steps - 1 - self.warm_up)
-        falling = (1 + math.cos(math.pi * way)) / 2
-        return self.learning_rate * (self.lowest_rate + (1 - self.lowest_rate) * falling)
+from moe_tutorial.validation import check_size
 
 
 @dataclass
@@ -112,7 +67,7 @@ def train(
     *,
     penalty: Callable[[Routing], Tensor] | None = None,
     after_step: Callable[[Prediction], None] | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     save_every: int = 100,
     until: int | None = None,
     progress: bool = False,
@@ -123,7 +78,8 @@ def train(
     bit, whether training was interrupted or not; a GPU's attention may add in another order.
 
     Args:
-        model: its weights are changed; move it to a GPU first to train there.
+        model: its weights are changed; move it to a GPU first to train there. It may be wrapped,
+            as by ``torch.compile``; the checkpoint is the same with and without.
         text: what to learn from.
         settings: how.
         penalty: what each sparse layer's routing adds to the loss, layer by layer and never pooled:
@@ -132,123 +88,117 @@ def train(
             move a selection bias, for instance. What it changes must be a part of the model, if
             an interruption is to leave no trace.
         checkpoint: a file to keep all that training needs to go on. If it is there, training goes
-            on from it. It is written every ``save_every`` steps and at the end.
+            on from it. It is written every ``save_every`` steps and at the end. It knows the
+            settings, the text, the model (each module's options, each weight's shape and dtype,
+            what is frozen), the kind of device, and the names of ``penalty`` and ``after_step``,
+            with the arguments of a ``functools.partial``. It cannot know what these functions do,
+            nor a number that they take from elsewhere: keep those the same yourself.
         save_every: see above.
         until: stop after this step at the latest, as an interruption would.
-        progress: whether to show on the standard error stream how far it is.
+        progress: whether to show how far it is: on the standard error stream of a terminal, below
+            the cell in a notebook.
 
     Returns:
         The loss and the time of every step, those before an interruption included.
 
     Raises:
-        TypeError, ValueError: a size that is no positive int, a checkpoint that was written with
-            other settings or text, or a loss that is not finite.
+        TypeError: a checkpoint that is no path, or a size that is no int.
+        ValueError: a size below 1, a checkpoint that cannot be written, is damaged or belongs to
+            another run (nothing has changed then), or a loss, a gradient (no weight has moved
+            then) or a weight that is not finite (the checkpoint is the last good one).
     """
     check_size("save_every", save_every)
     if until is not None:
         check_size("until", until)
-    device = model.head.weight.device
-    windows = torch.Generator().manual_seed(settings.seed)
+    file = None if checkpoint is None else checked_path(checkpoint)
+    device = next(model.parameters()).device
+    windows = torch.Generator("cpu").manual_seed(settings.seed)
     # Another seed than the windows', so that the noise of a draw tells nothing of them.
     draws = torch.Generator(device).manual_seed(-1 - settings.seed)
     optimizer = _optimizer(model, settings)
     history = History()
-    identity = asdict(settings) | {"text": text.fingerprint()}
-    state = _State(model, optimizer, windows, draws, identity, history)
-    if checkpoint is not None and checkpoint.exists():
-        state.load(checkpoint)
-    model.train()
+    identity = asdict(settings) | {
+        "text": text.fingerprint(),
+        "penalty": function_name(penalty),
+        "after_step": function_name(after_step),
+        "kind of device": device.type,
+        **describe(model),
+    }
+    state = Checkpoint(model, optimizer, windows, draws, identity, history)
+    if file is not None and file.exists():
+        state.load(file)
     start = time.perf_counter() - (history.seconds[-1] if history.seconds else 0)
     last = settings.steps if until is None else min(until, settings.steps)
-    for step in range(len(history.losses), last):
-        batch = draw_batch(text, settings.batch_size, settings.length, windows, device)
-        prediction = model(batch.tokens_BS, draws)
-        loss = cross_entropy(prediction, batch).mean()
-        objective = loss
-        if penalty is not None:
-            for routing in prediction.routings:
-                if routing is not None:
-                    objective = objective + penalty(routing)
-        if not math.isfinite(objective.item()):
-            raise ValueError(f"the loss must stay finite, got {objective.item()} in step {step}")
-        optimizer.zero_grad()
-        objective.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), settings.largest_gradient)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step)
-        optimizer.step()
-        if after_step is not None:
-            after_step(prediction)
-        history.losses.append(loss.item())
-        history.seconds.append(time.perf_counter() - start)
-        done = step + 1
-        if checkpoint is not None and (done % save_every == 0 or done == last):
-            state.save(checkpoint)
-        if progress:
-            _show(done, settings.steps, history)
+    first = len(history.losses)
+    with (
+        in_mode(model, training=True),
+        tqdm(
+            total=settings.steps, initial=first, desc="training", unit="step", disable=not progress
+        ) as bar,
+    ):
+        for step in range(first, last):
+            batch = draw_batch(text, settings.batch_size, settings.length, windows, device)
+            prediction = model(batch.tokens_BS, draws)
+            loss = cross_entropy(prediction, batch).mean()
+            objective = loss
+            if penalty is not None:
+                for routing in prediction.routings:
+                    if routing is not None:
+                        objective = objective + penalty(routing)
+            if not math.isfinite(objective.item()):
+                raise ValueError(
+                    f"the loss must stay finite, got {objective.item()} in step {step}"
+                )
+            optimizer.zero_grad()
+            objective.backward()  # type: ignore[no-untyped-call]
+            # Before the weights move: a step that is not finite could never be taken back.
+            norm = nn.utils.clip_grad_norm_(model.parameters(), settings.largest_gradient).item()
+            if not math.isfinite(norm):
+                raise ValueError(f"the gradient must stay finite, got norm {norm} in step {step}")
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate(step)
+            # AdamW counts its steps on torch's default device, whichever that is.
+            with torch.device("cpu"):
+                optimizer.step()
+            if after_step is not None:
+                after_step(prediction)
+            history.losses.append(loss.item())
+            history.seconds.append(time.perf_counter() - start)
+            done = step + 1
+            if file is not None and (done % save_every == 0 or done == last):
+                state.save(file)
+            bar.set_postfix(loss=f"{history.losses[-1]:.3f}", refresh=False)
+            bar.update()
+    check_weights(model)
     return history
 
 
 def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    decaying: dict[nn.Parameter, None] = {}
+    others: dict[nn.Parameter, None] = {}
+    for module in model.modules():
+        norm = type(module).__name__.endswith("Norm")
+        for name, parameter in module.named_parameters(recurse=False):
+            # E stacked biases are a table, but no matrix: what a parameter is, its name says.
+            matrix = parameter.ndim > 1 and not norm and "bias" not in name and name != "scale"
+            (decaying if matrix else others)[parameter] = None
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": list(decaying), "weight_decay": settings.weight_decay},
+        {"params": [it for it in others if it not in decaying], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95))
 
 
-@dataclass
-class _State:
-    """All that the rest of a training run depends on."""
-
-    model: LanguageModel
-    optimizer: torch.optim.AdamW
-    windows: torch.Generator
-    draws: torch.Generator
-    identity: dict[str, Any]
-    history: History
-
-    def save(self, path: Path) -> None:
-        content = {
-            "identity": self.identity,
-            "history": asdict(self.history),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "windows": self.windows.get_state(),
-            "draws": self.draws.get_state(),
-        }
-        # An interruption while writing must not destroy the last good checkpoint.
-        scratch = path.with_name(path.name + ".new")
-        torch.save(content, scratch)
-        scratch.replace(path)
-
-    def load(self, path: Path) -> None:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        written = content["identity"]
-        changed = [name for name, value in self.identity.items() if written.get(name) != value]
-        if changed:
-            raise ValueError(
-                f"checkpoint {path.name} was written with another {', '.join(changed)}: use the "
-                "same, or another file"
-            )
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.windows.set_state(content["windows"])
-        self.draws.set_state(content["draws"])
-        self.history.losses[:] = content["history"]["losses"]
-        self.history.seconds[:] = content["history"]["seconds"]
-
-
-def _show(done: int, steps: int, history: History) -> None:
-    bar = "#" * (30 * done // steps)
-    end = "\n" if done == steps else ""
-    sys.stderr.write(
-        f"\r[{bar:.<30}] step {done}/{steps}, loss {history.losses[-1]:.3f}, "
-        f"{history.seconds[-1]:.0f} s{end}"
-    )
-    sys.stderr.flush()
+@contextmanager
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a model into training or evaluation mode, and each module back into its own, always."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 @torch.no_grad()
@@ -258,7 +208,7 @@ def evaluate(
     """The mean surprise in each domain, on windows that are the same in every call.
 
     Args:
-        model: is left in the mode, training or evaluation, that it was in.
+        model: each of its modules is left in the mode, training or evaluation, that it was in.
         text: what to predict, mostly a corpus's validation text.
         windows: how many, from each domain.
         length: S, the tokens in each.
@@ -271,19 +221,18 @@ def evaluate(
         TypeError, ValueError: as :func:`~moe_tutorial.learning.text.draw_batch`.
     """
     check_size("batch_size", batch_size)
-    device = model.head.weight.device
-    was_training = model.training
-    model.eval()
+    device = next(model.parameters()).device
     losses = {}
-    for domain, (start, end) in zip(text.domains, pairwise(text.starts), strict=True):
-        one = Text((domain,), text.bytes_N[start:end], (0, end - start))
-        every = draw_batch(one, windows, length, torch.Generator().manual_seed(0), device)
-        draws = torch.Generator(device).manual_seed(0)
-        total = 0.0
-        for first in range(0, windows, batch_size):
-            part = slice(first, first + batch_size)
-            batch = Batch(every.tokens_BS[part], every.targets_BS[part], every.domains_BS[part])
-            total += cross_entropy(model(batch.tokens_BS, draws), batch).double().sum().item()
-        losses[domain] = total / (windows * length)
-    model.train(was_training)
+    with in_mode(model, training=False):
+        for domain, (start, end) in zip(text.domains, pairwise(text.starts), strict=True):
+            one = Text((domain,), text.bytes_N[start:end], (0, end - start))
+            fixed = torch.Generator("cpu").manual_seed(0)
+            every = draw_batch(one, windows, length, fixed, device)
+            draws = torch.Generator(device).manual_seed(0)
+            total = 0.0
+            for first in range(0, windows, batch_size):
+                part = slice(first, first + batch_size)
+                batch = Batch(every.tokens_BS[part], every.targets_BS[part], every.domains_BS[part])
+                total += cross_entropy(model(batch.tokens_BS, draws), batch).double().sum().item()
+            losses[domain] = total / (windows * length)
     return losses
