@@ -197,13 +197,13 @@ def check_sets(experts_TK: Any, num_experts: int) -> None:
     check_distinct(experts_TK)
 
 
-def check_distinct(experts_TK: Tensor) -> None:
+def check_distinct(experts_TK: Tensor, name: str = "experts_TK") -> None:
     """Refuse a token that names an expert twice: S_t is a set."""
     if not values_are_visible(experts_TK) or experts_TK.shape[-1] < 2:
         return
     sorted_TK = experts_TK.sort(-1).values
     twice = sorted_TK[..., 1:] == sorted_TK[..., :-1]
-    requirement = "experts_TK must name an expert once per token"
+    requirement = f"{name} must name an expert once per token"
     if not holds(~twice.any(), requirement):
         raise ValueError(f"{requirement}, got {sorted_TK[..., 1:][twice][0].item()} twice")
 
