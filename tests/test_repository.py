@@ -1,5 +1,6 @@
 """The project's files: all its own, naming no computer and no address but the one."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -54,3 +55,81 @@ def test_the_address_is_one_that_pip_and_colab_can_read() -> None:
     repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
     assert re.fullmatch(r"|https://[^/]+/[^/]+/[^/]+?(?<!\.git)", repository["url"])
     assert repository["branch"]
+
+
+PARTS = ["routing", "layer", "learning", "models", "uncertainty"]
+PACKAGE = ROOT / "moe_tutorial"
+
+
+def modules(part: str) -> list[str]:
+    return sorted(path.stem for path in (PACKAGE / part).glob("*.py") if path.stem != "__init__")
+
+
+def test_the_readme_lists_the_folders_and_the_parts_in_the_order_of_the_book() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*/`[^|]*) \|", readme, flags=re.MULTILINE)
+    named = [name.strip("/") for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    inside = [name.removeprefix("moe_tutorial/") for name in named]
+    folders = {
+        p.name for p in ROOT.iterdir() if p.is_dir() and any(f.is_relative_to(p) for f in FILES)
+    }
+    folders = {name for name in folders if not name.startswith(".")} - {"moe_tutorial"}
+    rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
+    assert set(inside) == folders | rooms
+    assert [name for name in inside if name in PARTS] == PARTS
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_module_is_named_by_its_part_and_by_the_reference(part: str) -> None:
+    opening = ast.get_docstring(ast.parse((PACKAGE / part / "__init__.py").read_text("utf-8")))
+    reference = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"``(\w+)``", str(opening))) >= set(modules(part))
+    for module in modules(part):
+        assert f"automodule:: moe_tutorial.{part}.{module}\n" in reference
+
+
+def test_the_parts_stand_in_the_order_of_the_book_wherever_they_are_listed() -> None:
+    reference = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    found = re.findall(rf"automodule:: moe_tutorial\.({'|'.join(PARTS)})\.", reference)
+    assert list(dict.fromkeys(found)) == PARTS
+    face = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
+    assert re.findall(r"^- ``(\w+)``:", str(face), flags=re.MULTILINE) == PARTS
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(rf"`({'|'.join(PARTS)})/` \(I*V?\)", contributing)
+    assert named == PARTS
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms of the package that a module imports from."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [it.module or "" for it in ast.walk(tree) if isinstance(it, ast.ImportFrom)]
+    names += [a.name for it in ast.walk(tree) if isinstance(it, ast.Import) for a in it.names]
+    return {name.split(".")[1] for name in names if name.startswith("moe_tutorial.")}
+
+
+def test_arrows_run_one_way() -> None:
+    """A room imports from rooms that stand before it, and from nowhere else."""
+    common = {"validation", "values"}
+    allowed = {
+        "routing": common,
+        "layer": common | {"routing"},
+        "learning": common | {"routing", "layer"},
+        "models": common | {"routing", "layer"},
+        "uncertainty": common | {"routing", "layer"},
+        "results": set(),
+        "figures": common | {"routing", "layer", "learning", "example"},
+        "explorers": common | {"routing", "figures", "example"},
+        "widgets": common | {"routing", "figures", "explorers"},
+        "exercises": common | {"routing", "layer", "learning"},
+    }
+    for room, others in allowed.items():
+        for path in (PACKAGE / room).glob("*.py"):
+            beyond = imported(path) - others - {room}
+            assert not beyond, f"{path.relative_to(ROOT)} imports from {beyond}"
+
+
+def test_no_file_is_above_300_lines() -> None:
+    for path in FILES:
+        if path.suffix in {".py", ".js", ".mjs", ".css"} and "tests" not in path.parts:
+            lines = len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+            assert lines <= 300, f"{path.relative_to(ROOT)} has {lines} lines"

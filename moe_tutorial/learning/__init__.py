@@ -1,6 +1,11 @@
 """III. Training a router (chapters 08 to 10): balance, capacity, and a language model.
 
-``loads`` are measured, ``balance`` evens them, ``clusters`` is the task to watch that on;
-``capacity`` and ``expert_choice`` limit them, ``causality`` looks for leaks. ``documents``,
-``text``, ``language_model`` and ``training`` make a model, ``specialisation`` looks into it.
+- ``loads``: how many tokens came to each expert, and how even is that? ``padding`` never counts.
+- ``balance``: losses that even loads out; ``selection_bias``: balance without a loss.
+- ``clusters``: a small task to watch all this on.
+- ``capacity``: whom an expert turns away; ``drops``: how many that are.
+- ``expert_choice``: experts choose tokens; ``causality``: does the future leak?
+- ``documents`` and ``text``: real bytes in several domains.
+- ``language_model``, ``settings``, ``training`` and ``checkpoint``: a model, and how it is trained.
+- ``specialisation``: what an expert tells about a token.
 """

@@ -1,1 +1,4 @@
-"""IV. Routers in the wild: the shapes of published models (chapter 06)."""
+"""IV. Routers in the wild.
+
+- ``published``: published models as shapes, each with the sizes that its makers give (chapter 06).
+"""

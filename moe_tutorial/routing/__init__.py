@@ -1,6 +1,11 @@
 """I. A token's decision, step by step (chapters 01 to 05).
 
-``scores`` -> ``probabilities`` -> ``selection`` or ``sampling`` -> gates, which ``combination``
-adds up. ``decision`` takes all these steps at once; ``router`` is centroids plus a decision.
-``inclusion`` says how likely each expert is to be drawn.
+- ``scores``: how well does each expert's centroid match the token?
+- ``probabilities``: E scores become E shares.
+- ``selection``: the K best experts, and gates over them.
+- ``sampling``: K experts are drawn instead; ``inclusion``: how likely is each one to be drawn?
+- ``combination``: the chosen experts' outputs become one vector again.
+- ``decision``: all these steps in one function, ``route``, and the record that it returns;
+  ``summary``: how a record prints.
+- ``router``: centroids and a decision.
 """

@@ -1,4 +1,4 @@
-"""V. Routing under uncertainty: how far a decision can be trusted.
+"""V. Routing under uncertainty.
 
-``stability`` compares two decisions for the same tokens, with what chance alone would give.
+- ``stability``: how much two choices for the same tokens share, and what chance alone would.
 """
