@@ -116,7 +116,7 @@ def test_arrows_run_one_way() -> None:
         "learning": common | {"routing", "layer"},
         "models": common | {"routing", "layer"},
         "uncertainty": common | {"routing", "layer"},
-        "results": set(),
+        "results": common,
         "figures": common | {"routing", "layer", "learning", "example"},
         "explorers": common | {"routing", "figures", "example"},
         "widgets": common | {"routing", "figures", "explorers"},
