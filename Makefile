@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book pdf test notebooks measure balance models bench weight lighthouse serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks timings balance models bench weight lighthouse serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -21,7 +21,7 @@ help:
 	@echo '                 $(CHECKS)'
 	@echo 'make notebooks   execute all notebooks in place'
 	@echo 'make bench       the layer beside other implementations (SIZES=$(SIZES))'
-	@echo 'make measure     measure and store what chapter 07 compares (leave the machine alone)'
+	@echo 'make timings     measure and store what chapter 07 compares (leave the machine alone)'
 	@echo 'make balance     train and store what chapter 08 compares'
 	@echo 'make models      train and store dense and sparse language models (about half an hour)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
@@ -104,10 +104,10 @@ bench: .venv/ready
 	@$(BIN)/python -m benchmarks.routing --json routing.json
 
 # What chapter 07 compares, measured on this machine; the figures of the chapter change with it.
-measure: .venv/ready
+timings: .venv/ready
 	@$(BIN)/python -m experiments.timings
 
-# What chapter 08 compares, trained anew; the figures of the chapter change with it.
+# What chapter 08 compares, trained anew (a run that was stopped goes on); its figures change with it.
 balance: .venv/ready
 	@$(BIN)/python -m experiments.balance
 

@@ -1,17 +1,20 @@
 """Train what chapter 08 compares and store it: moe_tutorial/results/balance.json.
 
-Name some of the sweeps to train these alone anew; the others stay as they are.
+Stop this script whenever you like, and start it again: runs that are done are kept beside the
+results, in balance.new, which takes their place when the last one is done.
 """
 
-import json
+import argparse
 import platform
 import statistics
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
+from experiments.store import kept, store
 from moe_tutorial.learning.clusters import BATCH, CLUSTERS, EXPERTS, HIDDEN, WIDTH, train_layer
 from moe_tutorial.learning.loads import load_metrics
 
@@ -46,31 +49,50 @@ def one(seed: int, **remedy: Any) -> dict[str, Any]:
     }
 
 
-def main(names: list[str]) -> None:
-    """Train the named sweeps, or all, and store them."""
-    content = json.loads(RESULTS.read_text("utf-8")) if names and RESULTS.exists() else {}
-    content["settings"] = {
-        "model_width": WIDTH, "clusters": CLUSTERS, "experts": EXPERTS, "k": 1,
-        "hidden_width": HIDDEN, "tokens_per_step": BATCH, "steps": STEPS,
-        "steps_per_stored_load": EVERY, "optimizer": "Adam, rate 0.01", "dtype": "float64",
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train all sweeps and store them, each run when it is done."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    results: Path = parser.parse_args(arguments).results
+    torch.set_num_threads(1)
+    about = {
+        "settings": {
+            "model_width": WIDTH, "clusters": CLUSTERS, "experts": EXPERTS, "k": 1,
+            "hidden_width": HIDDEN, "tokens_per_step": BATCH, "steps": STEPS,
+            "steps_per_stored_load": EVERY, "optimizer": "Adam, rate 0.01", "dtype": "float64",
+        },
+        "seeds": SEEDS,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__.split("+")[0],
+            "processor": f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}",
+        },
     }  # fmt: skip
-    content["seeds"] = SEEDS
-    content["versions"] = {
-        "python": platform.python_version(),
-        "torch": torch.__version__.split("+")[0],
-        "processor": f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}",
+    # The results of before stay until all of the new ones are there.
+    fresh = results.with_suffix(".new")
+    sweeps = {
+        name: {"varies": varies, "values": values, **fixed, "runs": [[] for _ in values]}
+        for name, (varies, values, fixed) in SWEEPS.items()
     }
-    sweeps = content.setdefault("sweeps", {})
-    for name in names or SWEEPS:
-        varies, values, fixed = SWEEPS[name]
-        runs = [[one(seed, **fixed, **{varies: value}) for seed in SEEDS] for value in values]
-        sweeps[name] = {"varies": varies, "values": values, **fixed, "runs": runs}
-        for value, row in zip(values, runs, strict=True):
+    content = kept(fresh, about) or about | {"sweeps": sweeps}
+    found = {
+        name: it | {"runs": [[] for _ in it["runs"]]} for name, it in content["sweeps"].items()
+    }
+    if found != sweeps:
+        raise SystemExit(f"{fresh} holds runs of other sweeps: move it away first")
+    store(fresh, content)
+    for name, (varies, values, fixed) in SWEEPS.items():
+        rows = content["sweeps"][name]["runs"]
+        left = [(i, seed) for i in range(len(values)) for seed in SEEDS[len(rows[i]) :]]
+        total = len(values) * len(SEEDS)
+        for i, seed in tqdm(left, name, total, initial=total - len(left), unit="run"):
+            rows[i].append(one(seed, **fixed, **{varies: values[i]}))
+            store(fresh, content, separators=(",", ":"))
+        for value, row in zip(values, rows, strict=True):
             columns = [[run[key] for run in row] for key in ("error", "effective_experts")]
             print(name, varies, value, *(f"{statistics.mean(c):.3f} {c}" for c in columns))
-        RESULTS.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+    fresh.replace(results)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(sys.argv[1:])
+    main()

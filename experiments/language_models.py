@@ -15,16 +15,18 @@ in a file of its own; --width, --expert-width and --steps make any other.
 """
 
 import argparse
-import json
 import platform
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
+from experiments.store import kept, store
 from moe_tutorial import Attention, Block, Experts, FeedForward, LanguageModel, MoELayer, Router
 from moe_tutorial.learning.balance import switch_loss
 from moe_tutorial.learning.documents import installed_documents
@@ -37,7 +39,7 @@ from moe_tutorial.learning.specialisation import (
     specialisation,
 )
 from moe_tutorial.learning.text import VOCABULARY, Corpus, corpus, draw_batch
-from moe_tutorial.learning.training import Settings, evaluate, train
+from moe_tutorial.learning.training import Settings, evaluate, in_mode, train
 from moe_tutorial.routing.decision import Routing
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial/results/language_models.json"
@@ -76,8 +78,8 @@ def specialities(model: LanguageModel, text: Corpus, length: int) -> list[dict[s
     """For every layer, what its experts and each kind of label tell about each other."""
     device = model.head.weight.device
     batch = draw_batch(text.validation, 360, length, torch.Generator().manual_seed(0), device)
-    model.eval()
-    routings = model(batch.tokens_BS).routings
+    with in_mode(model, training=False):
+        routings = model(batch.tokens_BS).routings
     tokens, domains = batch.tokens_BS.cpu(), batch.domains_BS.cpu()
     stretches = (torch.arange(length) * POSITIONS // length).expand_as(tokens)
     names = text.validation.domains
@@ -139,7 +141,7 @@ def run(
     validation: list[dict[str, Any]] = []
     done, measuring, start = 0, 0.0, time.perf_counter()
 
-    def measure(_: Prediction) -> None:
+    def validate(_: Prediction) -> None:
         nonlocal done, measuring
         done += 1
         if done not in points:
@@ -157,7 +159,8 @@ def run(
         )
         measuring += time.perf_counter() - now
 
-    train(model, text.training, settings, penalty=balance if sparse else None, after_step=measure)
+    penalty = balance if sparse else None
+    train(model, text.training, settings, penalty=penalty, after_step=validate, progress=True)
     return {
         "model": kind,
         "seed": seed,
@@ -184,7 +187,7 @@ def best_rate(kind: str, trials: list[dict[str, Any]]) -> float:
     return min(RATES, key=mean_loss)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is not stored yet, one after another, and store each when it is done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=64)
@@ -194,10 +197,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=1e9, help="start no run after these")
     parser.add_argument("--large", action="store_true", help="a larger run, for a GPU")
-    if parser.parse_args().large:
+    if parser.parse_args(arguments).large:
         large = RESULTS.with_name("language_models_large.json")
         parser.set_defaults(**LARGE, results=large)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no GPU was found: leave out --large, or name another --device")
     text = corpus(installed_documents())
@@ -216,13 +219,13 @@ def main() -> None:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
-    content: dict[str, Any] = {"about": about, "trials": [], "runs": []}
-    if options.results.exists():
-        content = json.loads(options.results.read_text(encoding="utf-8"))
-        if content["about"] != about:
-            raise SystemExit(f"{options.results} holds other runs than these: move it away first")
+    content = kept(options.results, {"about": about})
+    if content is None:
+        content = {"about": about, "trials": [], "runs": []}
+        store(options.results, content, indent=1)
     trials, runs = content["trials"], content["runs"]
     start = time.perf_counter()
+    total = len(KINDS) * (len(TRIALS) * len(RATES) + len(SEEDS))
 
     def add(to: list[dict[str, Any]], kind: str, seed: int, rate: float) -> None:
         stored = any(
@@ -232,19 +235,21 @@ def main() -> None:
         if stored or time.perf_counter() - start > 60 * options.minutes:
             return
         to.append(run(kind, seed, rate, text, options))
-        options.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        store(options.results, content, indent=1)
         last = to[-1]["validation"][-1]
-        print(f"{kind}, seed {seed}, {rate}: loss {last['loss']}, {last['seconds']} s", flush=True)
+        bar.write(f"{kind}, seed {seed}, {rate}: loss {last['loss']}, {last['seconds']} s")
+        bar.update()
 
-    for seed in TRIALS:
-        for kind in KINDS:
-            for rate in RATES:
-                add(trials, kind, seed, rate)
-    if len(trials) < len(TRIALS) * len(KINDS) * len(RATES):
-        return  # no time was left
-    for seed in SEEDS:
-        for kind in KINDS:
-            add(runs, kind, seed, best_rate(kind, trials))
+    with tqdm(total=total, initial=len(trials) + len(runs), desc="models", unit="run") as bar:
+        for seed in TRIALS:
+            for kind in KINDS:
+                for rate in RATES:
+                    add(trials, kind, seed, rate)
+        if len(trials) < len(TRIALS) * len(KINDS) * len(RATES):
+            return  # no time was left
+        for seed in SEEDS:
+            for kind in KINDS:
+                add(runs, kind, seed, best_rate(kind, trials))
 
 
 if __name__ == "__main__":

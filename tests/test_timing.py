@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_tutorial.results.timing import STORE, measure, stored_machine, timings
+from moe_tutorial.results.timing import STORE, median_seconds, stored_machine, timings
 
 
 def test_ways_take_turns_and_a_longer_way_takes_longer() -> None:
@@ -14,7 +14,7 @@ def test_ways_take_turns_and_a_longer_way_takes_longer() -> None:
         "long": lambda: calls.append("long") or sum(range(200_000)),
         "short": lambda: calls.append("short"),
     }
-    seconds = measure(ways, seconds=0.05)
+    seconds = median_seconds(ways, seconds=0.05)
     assert list(seconds) == ["long", "short"]
     assert calls == ["long", "short"] * (len(calls) // 2)
     assert len(calls) >= 12
@@ -42,12 +42,18 @@ def test_stored_numbers_are_the_default_and_belong_to_the_ways() -> None:
     assert "threads" in stored_machine()
     with pytest.raises(ValueError, match="'four ways' must be among the stored results"):
         timings("four ways", {"another": lambda: None})
-    with pytest.raises(ValueError, match="make measure"):
+    with pytest.raises(ValueError, match="make timings"):
         timings("no such comparison", {"a": lambda: None})
 
 
 def test_bad_input_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="ways must name at least one function"):
-        measure({})
+        median_seconds({})
     with pytest.raises(ValueError, match="seconds must be positive, got 0"):
-        measure({"a": lambda: None}, seconds=0)
+        median_seconds({"a": lambda: None}, seconds=0)
+    with pytest.raises(ValueError, match="seconds must be positive, got nan"):
+        median_seconds({"a": lambda: None}, seconds=float("nan"))
+    with pytest.raises(ValueError, match="seconds must be finite, got inf"):
+        median_seconds({"a": lambda: None}, seconds=float("inf"))
+    with pytest.raises(TypeError, match="seconds must be a number, got str"):
+        median_seconds({"a": lambda: None}, seconds="1")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ def stored(
 
     Args:
         name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` (chapter 10,
-            ``make models``), ``"timings"`` (chapter 07, ``make measure``), or ``"layer"`` and
+            ``make models``), ``"timings"`` (chapter 07, ``make timings``), or ``"layer"`` and
             ``"routing"`` (chapter 07, the two scripts in ``benchmarks``).
 
     Returns:

@@ -4,6 +4,7 @@ In each round every way runs once; the median over the rounds is compared.      
 """
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -14,12 +15,15 @@ from pathlib import Path
 import torch
 
 from moe_tutorial.results import stored
+from moe_tutorial.validation import check_positive_number
 
 STORE = "MOE_TUTORIAL_STORE"
 """The environment variable that names a JSON file for :func:`timings` to write into."""
 
 
-def measure(ways: Mapping[str, Callable[[], object]], seconds: float = 1.0) -> dict[str, float]:
+def median_seconds(
+    ways: Mapping[str, Callable[[], object]], seconds: float = 1.0
+) -> dict[str, float]:
     """Run every way in turn, again and again, and return the median seconds of each.
 
     Taking turns lets a disturbance hit all ways alike. Absolute times mean little on a machine
@@ -33,12 +37,13 @@ def measure(ways: Mapping[str, Callable[[], object]], seconds: float = 1.0) -> d
         For each name the median seconds of one call.
 
     Raises:
-        ValueError: no ways, or seconds that are not positive.
+        TypeError, ValueError: no ways, or seconds that are no positive and finite number.
     """
     if not ways:
         raise ValueError("ways must name at least one function, got none")
-    if not seconds > 0:
-        raise ValueError(f"seconds must be positive, got {seconds}")
+    check_positive_number("seconds", seconds)
+    if seconds == math.inf:
+        raise ValueError("seconds must be finite, got inf")
     for way in ways.values():
         way()
     rounds: dict[str, list[float]] = {name: [] for name in ways}
@@ -63,13 +68,13 @@ def timings(
     """Median seconds of each way: stored ones, or measured here and now.
 
     A page that is read without a kernel, and a notebook that is executed twice, must show the same
-    numbers each time; so the default are the results that ``make measure`` stored.
+    numbers each time; so the default are the results that ``make timings`` stored.
 
     Args:
         name: of the comparison among the stored results.
-        ways: as for :func:`measure`.
+        ways: as for :func:`median_seconds`.
         here: measure on this machine.
-        seconds: as for :func:`measure`.
+        seconds: as for :func:`median_seconds`.
 
     Returns:
         For each way the median seconds of one call.
@@ -83,10 +88,10 @@ def timings(
         if list(known) != list(ways):
             raise ValueError(
                 f"name {name!r} must be among the stored results for {list(ways)}, got "
-                f"{list(known)}: pass here=True, or run make measure"
+                f"{list(known)}: pass here=True, or run make timings"
             )
         return dict(known)
-    measured = measure(ways, seconds)
+    measured = median_seconds(ways, seconds)
     if store:
         path = Path(store)
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
