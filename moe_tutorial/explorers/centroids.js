@@ -1,122 +1,202 @@
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
+const MIDDLE = [WIDTH / 2 + 8, 158]; // the origin of the plane, in pixels
+const HALF = 154; // half of the plane's width
 
-bring("centroids", (config, { root, form, panels }) => {
+// --- where each expert wins ---
+
+// Both scores order the experts as linear functions of the token do, the cosine with centroids of
+// length 1. So a region is the square from -reach to reach, cut along a line for each other expert.
+function winningRegions(centroids, reach, scores) {
+  const normals = scores === "dot" ? centroids : centroids.map(direction);
+  const same = (a, b) => a[0] === b[0] && a[1] === b[1];
+  return normals.map((normal, expert) => {
+    // Of two experts that score the same everywhere the lower id wins.
+    if (normals.findIndex((other) => same(normal, other)) < expert) return [];
+    const square = [[-reach, -reach], [reach, -reach], [reach, reach], [-reach, reach]];
+    const corners = normals.reduce(
+      (kept, other) => cut(kept, [normal[0] - other[0], normal[1] - other[1]]),
+      square,
+    );
+    return area(corners) > 1e-9 * reach ** 2 ? corners : [];
+  });
+}
+
+// The part of a convex polygon where the dot product with the normal is not negative.
+function cut(corners, normal) {
+  return corners.flatMap((end, i) => {
+    const start = corners.at(i - 1);
+    const [before, after] = [dot(normal, start), dot(normal, end)];
+    const part = before / (before - after);
+    const crossing = start.map((value, axis) => value + part * (end[axis] - value));
+    return [...(before * after < 0 ? [crossing] : []), ...(after >= 0 ? [end] : [])];
+  });
+}
+
+function area(corners) {
+  const cross = ([a, b], [x, y]) => a * y - b * x;
+  return Math.abs(sum(corners.map((corner, i) => cross(corners.at(i - 1), corner)))) / 2;
+}
+
+bring("centroids", (config, { root, form }) => {
   const { centroids, reach, digits } = config;
-  const plane = panels.plane;
-  const middle = { x: Number(plane.dataset.x), y: Number(plane.dataset.y) };
-  const unit = Number(plane.dataset.unit);
-  const handle = plane.querySelector(".token");
+  const unit = HALF / reach;
   const within = (value) => Number(Math.min(Math.max(value, -reach), reach).toFixed(digits));
+  const pixels = ([x, y]) => [MIDDLE[0] + unit * x, MIDDLE[1] - unit * y];
+  // The largest logit that the plane has to offer: the scale stays while the token moves.
+  const bound = reach * Math.max(...centroids.map(([x, y]) => Math.abs(x) + Math.abs(y)));
+  const step = roundBelow(bound);
+  const regions = {};
+  for (const rule of ["dot", "cosine"]) regions[rule] = winningRegions(centroids, reach, rule);
   let { token, k, scores } = config;
 
-  function show() {
+  const place = () => token.map((value) => fixed(value, digits)).join(", ");
+
+  function update() {
     const logits = (scores === "dot" ? dotScores : cosineScores)(token, centroids);
     const probabilities = softmax(logits);
     const experts = topK(logits, k);
-    drawPlane(experts);
-    drawBars(panels.logits, logits, { label: (logit) => fixed(logit, 1), chosen: experts });
-    drawBars(panels.probabilities, probabilities, { chosen: experts });
-    const at = token.map((value) => fixed(value, digits)).join(", ");
-    handle.setAttribute("aria-valuenow", token[0]);
-    handle.setAttribute("aria-valuetext", at);
     const [best] = experts;
-    report(
+    const scale = { height: 160, low: -bound, high: bound, ticks: [-step, step] };
+    const label = (logit) => fixed(logit, 1);
+    show(
       root,
+      {
+        main: [planePanel(experts)],
+        side: [
+          bars("logits", "Logits", logits, { ...scale, label, chosen: experts }),
+          bars("probabilities", "Probabilities", probabilities, { height: 130, chosen: experts }),
+        ],
+      },
       { token, scores, k, logits, probabilities, experts },
-      `Token at (${at}), ${scores === "dot" ? "dot product" : "cosine"}: ` +
-        `${k > 1 ? "experts" : "expert"} ${listing(experts)} ${k > 1 ? "are" : "is"} chosen. Expert ` +
-        `${best} has logit ${fixed(logits[best], 2)} and probability ${fixed(probabilities[best], 2)}.`,
+      `Token at (${place()}), ${scores === "dot" ? "dot product" : "cosine"}: ` +
+        `${expertsInWords(experts)} ${k > 1 ? "are" : "is"} chosen. Expert ${best} has logit ` +
+        `${fixed(logits[best], 2)} and probability ${fixed(probabilities[best], 2)}.`,
     );
   }
 
-  function drawPlane(experts) {
-    const pixels = ([x, y]) => [middle.x + unit * x, middle.y - unit * y].map((v) => v.toFixed(2));
-    const [x, y] = pixels(token);
-    plane.querySelectorAll("[data-scores]").forEach((part) => {
-      part.style.display = part.dataset.scores === scores ? "inline" : "none";
+  // --- the plane ---
+
+  function planePanel(experts) {
+    const [left, top] = pixels([-reach, reach]);
+    const winners = regions[scores].flatMap((corners, expert) => (corners.length ? [expert] : []));
+    const polygons = winners.map((expert) => {
+      const points = regions[scores][expert].map((corner) => pixels(corner).map(at).join(","));
+      return `<polygon class="region c${expert % 12}" points="${points.join(" ")}"/>`;
     });
-    const arrow = plane.querySelector(".arrow");
-    arrow.setAttribute("x2", x);
-    arrow.setAttribute("y2", y);
-    handle.setAttribute("transform", `translate(${x} ${y})`);
-    handle.querySelector("text").setAttribute("y", token[1] > 0.85 * reach ? 24 : -15);
-    const square = dot(token, token) || 1;
-    const length = Math.sqrt(square);
-    const axis = plane.querySelector(".line");
-    [-1, 1].forEach((end, i) => {
-      const [far, up] = pixels(token.map((value) => (end * 2 * reach * value) / length));
-      axis.setAttribute(`x${i + 1}`, far);
-      axis.setAttribute(`y${i + 1}`, up);
+    const ticks = [-roundBelow(reach), 0, roundBelow(reach)].map((value) => {
+      const [across, up] = pixels([value, value]);
+      const beside = text(left - 6, up + 3.5, tick(value), "quiet end");
+      return text(across, top + 2 * HALF + 15, tick(value), "quiet") + beside;
     });
-    plane.querySelectorAll("[data-expert]").forEach((group, expert) => {
-      group.classList.toggle("chosen", experts.includes(expert));
+    const discs = centroids.map((centroid, expert) => {
+      const [x, y] = pixels(centroid);
+      const ring = `<circle class="ring" cx="${at(x)}" cy="${at(y)}" r="12.5"/>`;
+      const state = experts.includes(expert) ? "chosen" : "";
+      return `<g class="${state}" data-expert="${expert}">${ring}${disc(x, y, expert)}</g>`;
     });
-    plane.querySelectorAll("[data-foot]").forEach((group, expert) => {
-      group.setAttribute("visibility", experts.includes(expert) ? "visible" : "hidden");
-      const along = dot(token, centroids[expert]) / square;
-      const [footX, footY] = pixels(token.map((value) => along * value));
-      const drop = group.querySelector(".drop");
-      drop.setAttribute("x2", footX);
-      drop.setAttribute("y2", footY);
-      const end = group.querySelector(".foot");
-      end.setAttribute("cx", footX);
-      end.setAttribute("cy", footY);
-    });
+    const box = `${at(left)} ${at(top)} ${2 * HALF} ${2 * HALF}`;
+    return panel(
+      "plane",
+      332,
+      `Plane with ${centroids.length} centroids and a token at (${place()}), coloured by the ` +
+        `expert with the largest logit; ${listing(winners)} win somewhere. ` +
+        `Chosen: ${listing(experts)}.`,
+      [
+        `<g>${polygons.join("")}</g>`,
+        ...ticks,
+        line(pixels([0, reach]), pixels([0, -reach]), "rule"),
+        line(pixels([-reach, 0]), pixels([reach, 0]), "rule"),
+        // What may reach beyond the square: a picture in the picture cuts it off.
+        `<svg x="${at(left)}" y="${at(top)}" width="${2 * HALF}" height="${2 * HALF}" ` +
+          `viewBox="${box}">${scores === "dot" ? feet(experts) : ""}</svg>`,
+        line(MIDDLE, pixels(token), "arrow"),
+        ...discs,
+        handle(),
+      ],
+      { x: MIDDLE[0], y: MIDDLE[1], unit },
+    ).replace('role="img"', 'role="group"'); // with one thing in it that can be moved
   }
+
+  // The line through the token, and the chosen centroids' projections onto it.
+  function feet(experts) {
+    const square = dot(token, token) || 1;
+    const far = (2 * reach) / Math.sqrt(square);
+    const ends = [-far, far].map((factor) => pixels(token.map((value) => factor * value)));
+    const projections = experts.map((expert) => {
+      const along = dot(token, centroids[expert]) / square;
+      const foot = pixels(token.map((value) => along * value));
+      const place = `cx="${at(foot[0])}" cy="${at(foot[1])}"`;
+      const end = `<circle class="c${expert % 12}" ${place} r="3.5"/>`;
+      return line(pixels(centroids[expert]), foot, "line dashed") + end;
+    });
+    return line(...ends, "line") + projections.join("");
+  }
+
+  function handle() {
+    const [x, y] = pixels(token);
+    // Its name stands above the token, but below it near the upper edge.
+    const name = text(-6, token[1] > 0.85 * reach ? 24 : -15, "token", "start");
+    return (
+      `<g class="token" transform="translate(${at(x)} ${at(y)})" role="slider" tabindex="0" ` +
+      `aria-label="Token" aria-roledescription="point in the plane" aria-valuemin="${-reach}" ` +
+      `aria-valuemax="${reach}" aria-valuenow="${token[0]}" aria-valuetext="${place()}" ` +
+      `${OWN_KEYS}="true"><circle class="halo" r="17"/><circle class="grip" r="7"/>${name}</g>`
+    );
+  }
+
+  // --- the hand ---
 
   function moveTo(point) {
     token = point.map(within);
-    show();
+    update();
   }
 
+  choice(form, "Scores", { dot: "dot product", cosine: "cosine" }, scores, (value) => {
+    scores = value;
+    update();
+  });
+  kSlider(form, k, centroids.length, (value) => {
+    k = value;
+    update();
+  });
+  const hint = "Drag the token, or focus it and use the arrow keys.";
+  form.append(element("p", { class: "moe-hint" }, hint));
+  update();
+
+  // A mouse may take the token to any place of the plane and drag on. A finger has to hold the
+  // token itself, or tap, so that a page can still be scrolled by its pictures.
+  const plane = root.querySelector("[data-panel=plane]");
+  const held = plane.querySelector(".token");
   function under(event) {
     const point = new DOMPoint(event.clientX, event.clientY);
     const { x, y } = point.matrixTransform(plane.getScreenCTM().inverse());
-    return [(x - middle.x) / unit, (middle.y - y) / unit];
+    return [(x - MIDDLE[0]) / unit, (MIDDLE[1] - y) / unit];
   }
-
-  // A mouse may take the token to any place of the plane and drag on. A finger has to hold the token
-  // itself, or tap, so that a page can still be scrolled by its pictures.
   let grip = [0, 0];
+  const drag = (event) => moveTo(under(event).map((value, i) => value + grip[i]));
   plane.addEventListener("pointerdown", (event) => {
-    const held = event.target.closest(".token");
-    if (!held && event.pointerType === "touch") return;
+    const atToken = event.target.closest(".token");
+    if (!atToken && event.pointerType === "touch") return;
     event.preventDefault();
-    grip = held ? under(event).map((value, i) => token[i] - value) : [0, 0];
-    handle.setPointerCapture(event.pointerId);
-    handle.focus({ preventScroll: true });
+    grip = atToken ? under(event).map((value, i) => token[i] - value) : [0, 0];
+    held.setPointerCapture(event.pointerId);
+    held.focus({ preventScroll: true });
     drag(event);
   });
-  const drag = (event) => moveTo(under(event).map((value, i) => value + grip[i]));
-  handle.addEventListener("pointermove", (event) => {
-    if (handle.hasPointerCapture(event.pointerId)) drag(event);
+  held.addEventListener("pointermove", (event) => {
+    if (held.hasPointerCapture(event.pointerId)) drag(event);
   });
   plane.addEventListener("click", (event) => {
     if (event.pointerType === "touch" && !event.target.closest(".token")) moveTo(under(event));
   });
   // Browsers differ in what touch-action means inside a picture; this keeps the page still in all.
-  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
-  handle.addEventListener("keydown", (event) => {
-    const step = (event.shiftKey ? 50 : 10) / 10 ** digits;
+  held.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+  held.addEventListener("keydown", (event) => {
+    const length = (event.shiftKey ? 50 : 10) / 10 ** digits;
+    const way = ARROWS[event.key];
     if (event.key === "Home") moveTo(config.token);
-    else if (ARROWS[event.key]) moveTo(token.map((value, i) => value + step * ARROWS[event.key][i]));
+    else if (way) moveTo(token.map((value, i) => value + length * way[i]));
     else return;
     event.preventDefault();
   });
-
-  // The picture becomes a group with one thing in it that can be moved.
-  plane.setAttribute("role", "group");
-  const slides = { role: "slider", tabindex: 0, "aria-label": "Token", "aria-valuemin": -reach, [OWN_KEYS]: true };
-  Object.assign(slides, { "aria-valuemax": reach, "aria-roledescription": "point in the plane" });
-  Object.entries(slides).forEach(([name, value]) => handle.setAttribute(name, value));
-  choice(form, "Scores", { dot: "dot product", cosine: "cosine" }, scores, (value) => {
-    scores = value;
-    show();
-  });
-  kSlider(form, k, centroids.length, (value) => {
-    k = value;
-    show();
-  });
-  form.append(element("p", { class: "moe-hint" }, "Drag the token, or focus it and use the arrow keys."));
-  show();
 });

@@ -1,17 +1,18 @@
-// What brings an explorer to life: its controls, made here so that none stands where no script runs,
-// and the sentence that says its state.
+// What brings an explorer to life: its controls, made here so that none stands where no script
+// runs, and the sentence that says its state.
 
-// Start every explorer of this kind that is not alive yet: several on a page, or one twice, are well.
+// Start every explorer of this kind that is not alive yet; a page may hold several, or one twice.
 function bring(kind, start) {
   document.querySelectorAll(`[data-explorer="${kind}"]:not([data-live])`).forEach((root) => {
     root.dataset.live = "";
+    root.querySelectorAll(".moe-still").forEach((still) => still.remove());
     const form = element("form", { class: "moe-controls" });
     form.addEventListener("submit", (event) => event.preventDefault());
-    root.querySelector(".moe-grid").prepend(form);
-    root.querySelector(".moe-readout").setAttribute("role", "status");
-    const panels = {};
-    root.querySelectorAll("[data-panel]").forEach((svg) => (panels[svg.dataset.panel] = svg));
-    start(JSON.parse(root.dataset.config), { root, form, panels });
+    const readout = element("p", { class: "moe-readout" });
+    const panels = ["moe-main", "moe-side"].map((name) => element("div", { class: name }));
+    root.append(element("div", { class: "moe-grid" }, form, ...panels, readout));
+    start(JSON.parse(root.dataset.config), { root, form });
+    readout.setAttribute("role", "status");
   });
 }
 
@@ -28,7 +29,8 @@ const OWN_KEYS = "data-lm-suppress-shortcuts";
 // A native slider; describe(position) gives the value shown beside it and the one spoken.
 function slider(form, name, { last, first = 0, position, ends = [first, last], describe, move }) {
   const shown = element("span", { class: "moe-value", "aria-hidden": true });
-  const input = element("input", { type: "range", min: first, max: last, step: 1, "aria-label": name, [OWN_KEYS]: true });
+  const range = { type: "range", min: first, max: last, step: 1 };
+  const input = element("input", { ...range, "aria-label": name, [OWN_KEYS]: true });
   const say = () => {
     const [visible, spoken] = describe(Number(input.value));
     shown.textContent = visible;
@@ -40,7 +42,8 @@ function slider(form, name, { last, first = 0, position, ends = [first, last], d
     say();
   });
   say();
-  const [left, right] = ends.map((end) => element("span", { class: "moe-end", "aria-hidden": true }, end));
+  const quiet = { class: "moe-end", "aria-hidden": true };
+  const [left, right] = ends.map((end) => element("span", quiet, end));
   const head = element("span", { class: "moe-name" }, name, " ", shown);
   form.append(element("label", { class: "moe-slider" }, head, left, input, right));
 }
@@ -64,14 +67,19 @@ function button(form, text, press) {
   return made;
 }
 
-// Keep the state where a reader of the page's source, or a test, finds it; speak once it rests.
-function report(root, state, sentence) {
+// Draw a state, keep it where a reader of the page's source, or a test, finds it, and say it once
+// the hand rests.
+function show(root, { main, side }, state, sentence) {
+  drawInto(root.querySelector(".moe-main"), main);
+  drawInto(root.querySelector(".moe-side"), side);
   const readout = root.querySelector(".moe-readout");
-  root.dataset.state = JSON.stringify({ ...state, sentence });
-  clearTimeout(root.resting);
-  root.resting = setTimeout(() => {
+  const say = () => {
     if (readout.textContent !== sentence) readout.textContent = sentence;
-  }, 250);
+  };
+  clearTimeout(root.resting);
+  if (root.dataset.state) root.resting = setTimeout(say, 250);
+  else say();
+  root.dataset.state = JSON.stringify({ ...state, sentence });
 }
 
 // --- temperature: two decades to each side of 1, and beyond them both limits ---

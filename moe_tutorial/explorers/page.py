@@ -1,28 +1,31 @@
 """What all explorers share: the frame of HTML, the scripts and styles inside it, the checks."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 from torch import Tensor
 
-from moe_tutorial.figures.palette import EXPERT_COLOURS, EXPERT_COLOURS_DARK, PAGE, readable_on
-from moe_tutorial.figures.style import listing
-from moe_tutorial.validation import check_finite, check_floating, check_positive_number
+from moe_tutorial.figures import Picture, palette
+from moe_tutorial.validation import check_finite, check_floating
 
 MOST_EXPERTS = 16
 """More bars than this cannot be told apart on a phone."""
+
+SCRIPTS = ("routing", "panels", "controls")
 
 
 class Explorer:
     """A picture that computes in the reader's browser: controls, numbers and bars, with no kernel.
 
     Jupyter displays it as HTML with its own small script, so it also moves on a static page. Where
-    scripts do not run, the picture of the first state stands in its place. Any page can hold it:
-    write ``html`` into the page, as often as you like.
+    scripts do not run, pictures of the first state stand in its place. Any page can hold it: write
+    ``html`` into the page, as often as you like.
 
     Attributes:
         html: the explorer as one piece of HTML, the same bytes for the same numbers.
@@ -30,24 +33,20 @@ class Explorer:
     """
 
     def __init__(
-        self,
-        kind: str,
-        title: str,
-        alt: str,
-        config: Mapping[str, Any],
-        main: Sequence[str],
-        side: Sequence[str],
+        self, kind: str, title: str, config: Mapping[str, Any], pictures: Sequence[Picture]
     ) -> None:
-        self.alt = alt
+        self.alt = " ".join(picture.alt for picture in pictures)
         data = escape(json.dumps(config, separators=(",", ":"), allow_nan=False))
+        # An image of its own keeps the ids inside a picture from meeting those of another.
+        stills = "".join(
+            f'<img class="moe-still" alt="{escape(picture.alt)}" '
+            f'src="data:image/svg+xml,{quote(picture.svg, safe=" /:;=,()-._")}">\n'
+            for picture in pictures
+        )
         self.html = (
             f'<div class="moe-explorer moe-{kind}" role="group" aria-label="{escape(title)}" '
             f'data-explorer="{kind}" data-config="{data}">\n<style>\n{_styles()}</style>\n'
-            '<div class="moe-grid">\n'
-            f'<div class="moe-main">{chr(10).join(main)}</div>\n'
-            f'<div class="moe-side">{chr(10).join(side)}</div>\n'
-            f'<p class="moe-readout">{escape(alt)}</p>\n</div>\n'
-            f"<script>\n(() => {{\n{_script(kind)}}})();\n</script>\n</div>\n"
+            f"{stills}<script>\n(() => {{\n{_script(kind)}}})();\n</script>\n</div>\n"
         )
 
     def __repr__(self) -> str:
@@ -63,7 +62,7 @@ def _file(name: str) -> str:
 
 @cache
 def _script(kind: str) -> str:
-    lines = "".join(_file(f"{name}.js") for name in ("routing", "controls", kind)).splitlines()
+    lines = "".join(_file(f"{name}.js") for name in (*SCRIPTS, kind)).splitlines()
     # Comments and indentation are for readers of the files, who are not those of the page.
     bare = (line.strip() for line in lines if not line.strip().startswith("//"))
     return "".join(f"{line}\n" for line in bare if line)
@@ -71,20 +70,29 @@ def _script(kind: str) -> str:
 
 @cache
 def _styles() -> str:
-    lines = ["".join(f"{line.strip()}\n" for line in _file("explorers.css").splitlines())]
-    for expert, (light, dark) in enumerate(zip(EXPERT_COLOURS, EXPERT_COLOURS_DARK, strict=True)):
-        on_light, on_dark = readable_on(light), PAGE.dark
-        lines.append(f".moe-explorer .c{expert}{{fill:light-dark({light},{dark})}}\n")
-        lines.append(f".moe-explorer .on{expert}{{fill:light-dark({on_light},{on_dark})}}\n")
-    return "".join(lines)
+    """The style sheet, with the palette's colours where a page has none under their names."""
+    card = palette.Colour(palette.PAGE.light, palette.SURFACE.dark)
+    colours = {**palette.PAGES, "card": card, "shade": palette.SHADE}
+    names = ("ink", "muted", "rule", "card", "accent", "shade")
+    own = "".join(f"--{name}:var(--book-{name},{_either(*colours[name])});" for name in names)
+    rules = [f".moe-explorer{{{own}}}"]
+    for expert, light in enumerate(palette.EXPERT_COLOURS):
+        words = _either(palette.readable_on(light), palette.PAGE.dark)
+        rules.append(f".moe-explorer .c{expert}{{fill:{_either(*colours[f'expert-{expert}'])}}}")
+        rules.append(f".moe-explorer .on{expert}{{fill:{words}}}")
+    return "".join(f"{line.strip()}\n" for line in [*rules, *_file("explorers.css").splitlines()])
 
 
-def check_one_token(logits_E: Any) -> list[float]:
-    """Refuse what is not one token's finite logits; returns them as numbers."""
+def _either(light: str, dark: str) -> str:
+    return f"light-dark({light},{dark})"
+
+
+def one_token(logits_E: Any) -> Tensor:
+    """One token's logits as a float64 row ``[1, E]`` on the CPU; refuses anything else."""
     check_floating("logits_E", logits_E, rank=1)
     check_finite("logits_E", logits_E)
     check_num_experts("logits_E", logits_E, 1)
-    return as_numbers(logits_E)
+    return logits_E.detach().cpu().double()[None]  # type: ignore[no-any-return]
 
 
 def check_num_experts(name: str, tensor: Tensor, ndim: int) -> None:
@@ -102,23 +110,6 @@ def check_num_experts(name: str, tensor: Tensor, ndim: int) -> None:
         )
 
 
-def check_one_temperature(temperature: Any) -> float:
-    """Refuse what is not one positive number; infinity is allowed."""
-    check_positive_number("temperature", temperature)
-    return float(temperature)
-
-
-def as_numbers(tensor: Tensor) -> list[Any]:
-    """The entries as Python floats, nested as the tensor is."""
-    numbers: list[Any] = tensor.detach().cpu().double().tolist()
-    return numbers
-
-
-def temperature_in_words(temperature: float) -> str:
-    """As the script writes it: 0.5, 1, infinite."""
-    return "infinite" if temperature == float("inf") else f"{temperature:.15g}"
-
-
-def experts_in_words(experts: Sequence[int]) -> str:
-    """'expert 5', 'experts 5 and 8'."""
-    return f"expert{'s' if len(experts) > 1 else ''} {listing([str(e) for e in experts])}"
+def number(temperature: float) -> float | str:
+    """The temperature as JSON can hold it and JavaScript reads it."""
+    return "Infinity" if math.isinf(temperature) else float(temperature)

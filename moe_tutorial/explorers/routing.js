@@ -1,5 +1,5 @@
-// What the explorers calculate, function by function the mathematics of the Python package, and how
-// they draw bars. A token's numbers are an array with one entry per expert.
+// What the explorers calculate, function by function the mathematics of the Python package.
+// A token's numbers are an array with one entry per expert.
 
 const TINY = 2.2250738585072014e-308; // the smallest normal number: what a temperature of 0 becomes
 
@@ -66,8 +66,8 @@ function gumbelTopK(logits, k, temperature, uniforms) {
 }
 
 // How likely each expert is among the K drawn. Expert e arrives at a random time with rate
-// exp(l / tau), and the first K arrivals are the draw. Given when e arrives, the others have arrived
-// or not independently; the integral over that moment's logarithm is a trapezoid rule.
+// exp(l / tau), and the first K arrivals are the draw. Given when e arrives, the others have
+// arrived or not independently; the integral over that moment's logarithm is a trapezoid rule.
 function inclusionProbabilities(logits, k, temperature) {
   const rates = closer(logits, temperature);
   const step = 1 / 8;
@@ -121,57 +121,4 @@ function uniformSource(seeds) {
   };
   for (let i = 0; i < 15; i++) bits();
   return () => ((bits() >>> 5) * 2 ** 26 + (bits() >>> 6)) / 2 ** 53;
-}
-
-// --- numbers and bars on the page ---
-
-const MINUS = "\u2212";
-
-// Fixed digits; a rounded -0.00 is 0.00.
-function fixed(value, digits) {
-  const text = value.toFixed(digits);
-  return (Number(text) === 0 ? (0).toFixed(digits) : text).replace("-", MINUS);
-}
-
-// A share between 0 and 1 in the width of a bar: .34
-const share = (value) => (value < 0.005 ? "0" : value >= 0.995 ? "1" : fixed(value, 2).slice(1));
-
-// 'a', 'a and b', 'a, b and c'
-const listing = (words) =>
-  words.length > 1 ? `${words.slice(0, -1).join(", ")} and ${words[words.length - 1]}` : `${words[0]}`;
-
-// Move the bars of a panel, whose scale Python has written into it, to new values.
-// chosen: experts to outline, all when there is no choice; marks: values for the diamonds, null for none.
-function drawBars(panel, values, { label = share, chosen, marks } = {}) {
-  const zero = Number(panel.dataset.zero);
-  const unit = Number(panel.dataset.unit);
-  panel.querySelectorAll("[data-expert]").forEach((group, expert) => {
-    const value = values[expert];
-    const height = Math.abs(value) * unit;
-    const bar = group.querySelector(".bar");
-    bar.setAttribute("y", (zero - (value > 0 ? height : 0)).toFixed(2));
-    bar.setAttribute("height", height.toFixed(2));
-    const top = marks ? Math.max(value, marks[expert]) : value;
-    const text = group.querySelector(".value");
-    text.setAttribute("y", (zero - top * unit + (value < 0 ? 12 : marks ? -9 : -5)).toFixed(2));
-    text.textContent = label(value, expert);
-    group.classList.toggle("chosen", Boolean(chosen?.includes(expert)));
-    group.classList.toggle("other", Boolean(chosen && !chosen.includes(expert)));
-    if (marks) {
-      const mark = group.querySelector(".mark");
-      mark.setAttribute("visibility", marks[expert] === null ? "hidden" : "visible");
-      mark.setAttribute("transform", `translate(0 ${(zero - marks[expert] * unit).toFixed(2)})`);
-    }
-  });
-}
-
-// The chosen experts' gates as bars; the others have none.
-function drawGates(panel, gates, chosen, others) {
-  const scattered = (values) => {
-    const row = Array(panel.querySelectorAll("[data-expert]").length).fill(null);
-    chosen.forEach((expert, i) => (row[expert] = values[i]));
-    return row;
-  };
-  const label = (gate, expert) => (chosen.includes(expert) ? share(gate) : "");
-  drawBars(panel, scattered(gates), { label, chosen, marks: others && scattered(others) });
 }

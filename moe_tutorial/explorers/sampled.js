@@ -1,4 +1,4 @@
-bring("sampled", (config, { root, form, panels }) => {
+bring("sampled", (config, { root, form }) => {
   const { logits } = config;
   const numExperts = logits.length;
   const uniform = uniformSource(config.uniforms.slice(0, 3).map((u) => Math.floor(u * 2 ** 32)));
@@ -8,7 +8,8 @@ bring("sampled", (config, { root, form, panels }) => {
 
   // The numbers of a draw, or the K best.
   function select() {
-    experts = selection === "sampled" ? gumbelTopK(logits, k, temperature, uniforms) : topK(logits, k);
+    const drawn = () => gumbelTopK(logits, k, temperature, uniforms);
+    experts = selection === "sampled" ? drawn() : topK(logits, k);
     experts.forEach((expert) => (counts[expert] += 1));
     draws += 1;
   }
@@ -20,7 +21,7 @@ bring("sampled", (config, { root, form, panels }) => {
     select();
     inclusion =
       selection === "sampled" ? inclusionProbabilities(logits, k, temperature) : [...counts];
-    show();
+    update();
   }
 
   function draw(times) {
@@ -28,29 +29,31 @@ bring("sampled", (config, { root, form, panels }) => {
       uniforms = logits.map(uniform);
       select();
     }
-    show();
+    update();
   }
 
-  function show() {
+  function update() {
     const probabilities = softmax(logits, temperature);
     const original = softmaxOverChosen(logits, experts);
     const temperedGates = softmaxOverChosen(logits, experts, temperature);
-    const [gates, others] = from === "original" ? [original, temperedGates] : [temperedGates, original];
-    drawBars(panels.probabilities, probabilities, { chosen: experts });
-    drawGates(panels.gates, gates, experts, others);
-    panels.gates.querySelector(".legend").textContent =
-      from === "original" ? "\u25c7 if tempered" : "\u25c7 if original";
-    drawBars(panels.counts, counts.map((count) => count / draws), {
-      label: (_, expert) => (counts[expert] < 10000 ? counts[expert] : `${Math.floor(counts[expert] / 1000)}k`),
-      chosen: experts,
-      marks: inclusion,
-    });
-    panels.counts.querySelector(".title").textContent =
-      `Drawn in ${draws} ${draws === 1 ? "draw" : "draws"}`;
-    panels.counts.querySelectorAll(".note").forEach((note, e) => (note.textContent = share(inclusion[e])));
+    const both = { original, tempered: temperedGates };
+    const other = from === "original" ? "tempered" : "original";
+    const [gates, others] = [both[from], both[other]];
+    const words = { others, legend: `\u25c7 if ${other}` };
     buttons.forEach((made) => (made.disabled = selection === "top_k"));
-    report(
+    show(
       root,
+      {
+        main: [
+          strip(),
+          bars("probabilities", "Probabilities", probabilities, {
+            chosen: experts,
+            legend: "chosen ones outlined",
+          }),
+          gateBars("gates", "Gates of the chosen experts", gates, experts, numExperts, words),
+        ],
+        side: [countBars()],
+      },
       {
         selection, temperature: String(temperature), k, uniforms, probabilities, experts, from,
         gates, others, counts, draws, inclusion,
@@ -59,13 +62,46 @@ bring("sampled", (config, { root, form, panels }) => {
     );
   }
 
+  // The logits themselves, one cell an expert, shaded from the lowest to the highest.
+  function strip() {
+    const lowest = Math.min(...logits);
+    const spread = Math.max(...logits) - lowest || 1;
+    const slot = (RIGHT - LEFT) / numExperts;
+    const cells = logits.map((logit, expert) => {
+      const depth = 0.06 + (0.44 * (logit - lowest)) / spread;
+      return (
+        `<rect class="cell" x="${at(LEFT + expert * slot + 1)}" y="22" width="${at(slot - 2)}" ` +
+        `height="22" rx="2" fill-opacity="${at(depth)}"/>` +
+        text(column(expert, numExperts), 37, fixed(logit, 1), "", 'letter-spacing="-0.4"')
+      );
+    });
+    const numbers = logits.map((logit, expert) => `expert ${expert} ${fixed(logit, 1)}`);
+    const title = "The router's logits";
+    const label = `${title}: ${listing(numbers)}.`;
+    return panel("logits", 48, label, [text(0, 12, title, "title start"), ...cells], {});
+  }
+
+  const inDraws = () => `${draws} ${draws === 1 ? "draw" : "draws"}`;
+
+  function countBars() {
+    const shares = counts.map((count) => count / draws);
+    return bars("counts", `Drawn in ${inDraws()}`, shares, {
+      height: 174,
+      label: (_, e) => (counts[e] < 10000 ? counts[e] : `${Math.floor(counts[e] / 1000)}k`),
+      chosen: experts,
+      marks: inclusion,
+      legend: "\u25c7 exact inclusion probability",
+      notes: ["\u03c0", inclusion.map(share)],
+    });
+  }
+
   function sentence() {
     const [first] = topK(logits, 1);
-    const many = `${k > 1 ? "experts" : "expert"} ${listing(experts)}`;
-    if (selection === "top_k") return `Top-K takes ${many}, every time. Temperature ${inWords(temperature)}.`;
+    const [many, tau] = [expertsInWords(experts), inWords(temperature)];
+    if (selection === "top_k") return `Top-K takes ${many}, every time. Temperature ${tau}.`;
     return (
-      `Drawn at temperature ${inWords(temperature)}: ${many}. Expert ${first} was in ${counts[first]} of ` +
-      `${draws} ${draws === 1 ? "draw" : "draws"}; its inclusion probability is ${fixed(inclusion[first], 3)}.`
+      `Drawn at temperature ${tau}: ${many}. Expert ${first} was in ${counts[first]} of ` +
+      `${inDraws()}; its inclusion probability is ${fixed(inclusion[first], 3)}.`
     );
   }
 
@@ -85,10 +121,13 @@ bring("sampled", (config, { root, form, panels }) => {
   const sources = { original: "original logits", tempered: "tempered logits" };
   choice(form, "Gates from", sources, from, (value) => {
     from = value;
-    show();
+    update();
   });
   const row = element("div", { class: "moe-buttons" });
-  const buttons = [button(row, "Draw again", () => draw(1)), button(row, "Draw 1000 times", () => draw(1000))];
+  const buttons = [
+    button(row, "Draw again", () => draw(1)),
+    button(row, "Draw 1000 times", () => draw(1000)),
+  ];
   form.append(row);
   begin();
 });

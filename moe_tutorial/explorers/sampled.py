@@ -3,21 +3,15 @@
 import torch
 from torch import Tensor
 
-from moe_tutorial.explorers.page import (
-    Explorer,
-    check_one_temperature,
-    check_one_token,
-    experts_in_words,
-    temperature_in_words,
-)
-from moe_tutorial.explorers.selection import gate_bars
-from moe_tutorial.explorers.svg import bars, fixed, share, strip
-from moe_tutorial.explorers.temperature import number
+from moe_tutorial.explorers.page import Explorer, number, one_token
+from moe_tutorial.explorers.temperature import in_words
+from moe_tutorial.figures import Picture, expert_bars
+from moe_tutorial.routing.combination import scatter_gates
 from moe_tutorial.routing.inclusion import inclusion_probabilities
 from moe_tutorial.routing.probabilities import softmax
 from moe_tutorial.routing.sampling import gumbel_top_k
 from moe_tutorial.routing.selection import softmax_over_chosen, top_k
-from moe_tutorial.validation import check_choice, check_generator, check_k
+from moe_tutorial.validation import check_choice, check_generator, check_k, check_positive_number
 
 
 def routing_explorer(
@@ -44,7 +38,7 @@ def routing_explorer(
         generator: the source of the first draw's randomness, on the CPU; None takes torch's own.
 
     Returns:
-        The explorer; its sentence names the chosen experts and how often the best is drawn.
+        The explorer; its sentence names the chosen experts and the likeliest ones.
 
     Raises:
         TypeError: logits that are not floating point, a k that is not an int, a temperature that is
@@ -52,94 +46,91 @@ def routing_explorer(
         ValueError: a wrong shape, logits that are not finite, k or temperature out of range, a word
             that is not one of the allowed ones, or a generator elsewhere.
     """
-    logits = check_one_token(logits_E)
-    check_k(k, len(logits))
-    temperature = check_one_temperature(temperature)
-    check_choice("selection", selection, ("sampled", "top_k"))
-    check_choice("gates", gates, ("original", "tempered"))
-    logits_TE = torch.tensor([logits], dtype=torch.float64)
-    check_generator(generator, logits_TE)
+    logits_TE = one_token(logits_E)
+    check_rule(logits_TE, k, temperature, selection, gates, generator)
     generator = generator or torch.default_generator
     # Look at the numbers that gumbel_top_k is about to take.
     ahead = torch.Generator()
     ahead.set_state(generator.get_state())
-    uniforms = torch.rand(logits_TE.shape, generator=ahead, dtype=torch.float64)[0].tolist()
+    uniforms_TE = torch.rand(logits_TE.shape, generator=ahead, dtype=torch.float64)
     drawn_TK = gumbel_top_k(logits_TE, k, temperature, generator)
-    if selection == "sampled":
-        experts_TK = drawn_TK
-        inclusion = inclusion_probabilities(logits_TE, k, temperature)[0].tolist()
-    else:
-        experts_TK = top_k(logits_TE, k)
-        inclusion = [float(expert in experts_TK[0]) for expert in range(len(logits))]
-    chosen = experts_TK[0].tolist()
-    original = softmax_over_chosen(logits_TE, experts_TK)[0].tolist()
-    tempered = softmax_over_chosen(logits_TE, experts_TK, temperature)[0].tolist()
-    shown, others = (original, tempered) if gates == "original" else (tempered, original)
-    probabilities = softmax(logits_TE, temperature)[0].tolist()
-    counts = [int(expert in chosen) for expert in range(len(logits))]
+    experts_TK = drawn_TK if selection == "sampled" else top_k(logits_TE, k)
+    counts_E = torch.bincount(experts_TK[0], minlength=logits_TE.shape[-1])
+    inclusion_TE = inclusion(logits_TE, k, temperature, selection)
+    shown = routing_columns(logits_TE, experts_TK, temperature, counts_E, 1, inclusion_TE)
     return Explorer(
         "sampled",
         "Explorer: a router that draws its experts",
-        _sentence(selection, temperature, chosen, counts, inclusion, int(top_k(logits_TE, 1))),
         {
-            "logits": logits,
+            "logits": logits_TE[0].tolist(),
             "k": k,
             "temperature": number(temperature),
             "selection": selection,
             "gates": gates,
-            "uniforms": uniforms,
+            "uniforms": uniforms_TE[0].tolist(),
         },
-        [
-            strip("logits", "The router's logits", logits),
-            bars(
-                "probabilities",
-                "Probabilities",
-                probabilities,
-                [share(value) for value in probabilities],
-                chosen=chosen,
-                legend="chosen ones outlined",
-            ),
-            gate_bars(
-                "gates",
-                "Gates of the chosen experts",
-                chosen,
-                shown,
-                len(logits),
-                legend=f"\N{WHITE DIAMOND} if {'tempered' if gates == 'original' else 'original'}",
-                others=others,
-            ),
-        ],
-        [
-            bars(
-                "counts",
-                "Drawn in 1 draw",
-                [float(count) for count in counts],
-                [str(count) for count in counts],
-                height=174,
-                chosen=chosen,
-                marks_E=inclusion,
-                legend="\N{WHITE DIAMOND} exact inclusion probability",
-                notes=("\N{GREEK SMALL LETTER PI}", [share(value) for value in inclusion]),
-            )
-        ],
+        [routing_picture(shown, experts_TK, temperature, gates, 1)],
     )
 
 
-def _sentence(
-    selection: str,
+def check_rule(
+    logits_TE: Tensor, k: int, temperature: float, selection: str, gates: str, generator: object
+) -> None:
+    """Refuse what no router can start with."""
+    check_k(k, logits_TE.shape[-1])
+    check_positive_number("temperature", temperature)
+    check_choice("selection", selection, ("sampled", "top_k"))
+    check_choice("gates", gates, ("original", "tempered"))
+    check_generator(generator, logits_TE)
+
+
+def inclusion(logits_TE: Tensor, k: int, temperature: float, selection: str) -> Tensor:
+    """How likely each expert is to be chosen ``[1, E]``: exactly, and 1 or 0 for the K best."""
+    if selection == "sampled":
+        return inclusion_probabilities(logits_TE, k, temperature)
+    return torch.zeros_like(logits_TE).scatter(-1, top_k(logits_TE, k), 1.0)
+
+
+def routing_columns(
+    logits_TE: Tensor,
+    experts_TK: Tensor,
     temperature: float,
-    chosen: list[int],
-    counts: list[int],
-    inclusion: list[float],
-    first: int,
-) -> str:
-    if selection == "top_k":
-        return (
-            f"Top-K takes {experts_in_words(chosen)}, every time. "
-            f"Temperature {temperature_in_words(temperature)}."
-        )
-    return (
-        f"Drawn at temperature {temperature_in_words(temperature)}: {experts_in_words(chosen)}. "
-        f"Expert {first} was in {counts[first]} of 1 draw; its inclusion probability is "
-        f"{fixed(inclusion[first], 3)}."
+    counts_E: Tensor,
+    draws: int,
+    inclusion_TE: Tensor,
+) -> dict[str, Tensor]:
+    """What there is to see of one token's last draw and of all its draws, each ``[1, E]``."""
+    gates = {
+        name: softmax_over_chosen(logits_TE, experts_TK, tau)
+        for name, tau in (("original", 1.0), ("tempered", temperature))
+    }
+    return {
+        "logit": logits_TE,
+        "probability": softmax(logits_TE, temperature),
+        **{
+            f"gate, {name}": scatter_gates(gates_TK, experts_TK, logits_TE.shape[-1])
+            for name, gates_TK in gates.items()
+        },
+        "share of draws": counts_E[None] / draws,
+        "inclusion probability": inclusion_TE,
+    }
+
+
+def routing_picture(
+    columns: dict[str, Tensor], experts_TK: Tensor, temperature: float, gates: str, draws: int
+) -> Picture:
+    """Bars of three of the columns, with the inclusion probabilities as diamonds."""
+    often = f"how often in {draws} draw{'s' if draws > 1 else ''}"
+    titles = {
+        f"probabilities at T = {in_words(temperature)}": "probability",
+        f"gates from the {gates} logits": f"gate, {gates}",
+        often: "share of draws",
+    }
+    return expert_bars(
+        {title: columns[name][0] for title, name in titles.items()},
+        "share",
+        chosen=dict.fromkeys(titles, experts_TK[0]),
+        markers={often: columns["inclusion probability"][0]},
+        marker_label="inclusion probability",
+        y_limits=(0, 1.02),
     )

@@ -1,28 +1,27 @@
-bring("selection", ({ logits, k }, { root, form, panels }) => {
+bring("selection", ({ logits, k, ways }, { root, form }) => {
   const probabilities = softmax(logits);
 
-  function show(number) {
-    const chosen = topK(logits, number);
+  function choose(number) {
+    const experts = topK(logits, number);
     const gates = {
-      softmax: softmaxOverChosen(logits, chosen),
-      renormalised: renormalise(probabilities, chosen),
-      kept: keep(probabilities, chosen),
+      softmax: softmaxOverChosen(logits, experts),
+      renormalised: renormalise(probabilities, experts),
+      kept: keep(probabilities, experts),
     };
-    drawBars(panels.probabilities, probabilities, { chosen });
-    const sums = Object.entries(gates).map(([way, values]) => {
-      drawGates(panels[way], values, chosen);
-      const total = fixed(sum(values), 3);
-      panels[way].querySelector(".reading").textContent = `sum ${total}`;
-      return total;
-    });
-    report(
+    const sums = Object.values(gates).map((values) => fixed(sum(values), 3));
+    const three = Object.entries(gates).map(([way, values], i) =>
+      gateBars(way, ways[way], values, experts, logits.length, { reading: `sum ${sums[i]}` }),
+    );
+    const words = { chosen: experts, legend: "the K best outlined" };
+    const all = bars("probabilities", "Softmax over all experts", probabilities, words);
+    show(
       root,
-      { k: number, probabilities, experts: chosen, gates },
-      `K = ${number}: ${number > 1 ? "experts" : "expert"} ${listing(chosen)}. ` +
-        `The three ways' gates sum to ${listing(sums)}.`,
+      { main: [all, three[0]], side: three.slice(1) },
+      { k: number, probabilities, experts, gates },
+      `K = ${number}: ${expertsInWords(experts)}. The three ways' gates sum to ${listing(sums)}.`,
     );
   }
 
-  kSlider(form, k, logits.length, show);
-  show(k);
+  kSlider(form, k, logits.length, choose);
+  choose(k);
 });

@@ -1,10 +1,12 @@
 """How many experts, and what their gates sum to: three ways to normalise, side by side."""
 
+import torch
 from torch import Tensor
 
-from moe_tutorial.explorers.page import Explorer, check_one_token, experts_in_words
-from moe_tutorial.explorers.svg import bars, fixed, share
-from moe_tutorial.figures.style import listing
+from moe_tutorial.explorers.page import Explorer, one_token
+from moe_tutorial.explorers.temperature import scale
+from moe_tutorial.figures import Picture, expert_bars
+from moe_tutorial.routing.combination import scatter_gates
 from moe_tutorial.routing.probabilities import softmax
 from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
 from moe_tutorial.validation import check_k
@@ -30,65 +32,38 @@ def selection_explorer(logits_E: Tensor, k: int = 3) -> Explorer:
         TypeError: logits that are not floating point, or a k that is not an int.
         ValueError: a wrong shape, logits that are not finite, or k out of range.
     """
-    logits = check_one_token(logits_E)
-    check_k(k, len(logits))
-    logits_TE = logits_E.double()[None]
-    probabilities_TE = softmax(logits_TE)
-    experts_TK = top_k(logits_TE, k)
-    chosen = experts_TK[0].tolist()
-    gates = {
-        "softmax": softmax_over_chosen(logits_TE, experts_TK),
-        "renormalised": renormalise(probabilities_TE, experts_TK),
-        "kept": keep(probabilities_TE, experts_TK),
-    }
-    sums = {way: fixed(gates_TK.sum().item(), 3) for way, gates_TK in gates.items()}
-    panels = [
-        gate_bars(
-            way, title, chosen, gates[way][0].tolist(), len(logits), reading=f"sum {sums[way]}"
-        )
-        for way, title in WAYS.items()
-    ]
-    values = probabilities_TE[0].tolist()
-    everyone = bars(
-        "probabilities",
-        "Softmax over all experts",
-        values,
-        [share(value) for value in values],
-        chosen=chosen,
-        legend="the K best outlined",
-    )
+    logits_TE = one_token(logits_E)
+    check_k(k, logits_TE.shape[-1])
     return Explorer(
         "selection",
         "Explorer: K experts and three ways to make gates",
-        f"K = {k}: {experts_in_words(chosen)}. The three ways' gates sum to "
-        f"{listing(list(sums.values()))}.",
-        {"logits": logits, "k": k},
-        [everyone, panels[0]],
-        panels[1:],
+        {"logits": logits_TE[0].tolist(), "k": k, "ways": WAYS},
+        [selection_picture(logits_TE, k)],
     )
 
 
-def gate_bars(
-    name: str,
-    title: str,
-    chosen: list[int],
-    gates: list[float],
-    num_experts: int,
-    *,
-    legend: str = "",
-    reading: str = "",
-    others: list[float] | None = None,
-) -> str:
-    """The chosen experts' gates as bars, and if given the gates of another rule as diamonds."""
-    by_expert = dict(zip(chosen, gates, strict=True))
-    marks = dict(zip(chosen, others, strict=True)) if others else {}
-    return bars(
-        name,
-        title,
-        [by_expert.get(expert, 0.0) for expert in range(num_experts)],
-        [share(by_expert[expert]) if expert in by_expert else "" for expert in range(num_experts)],
-        chosen=chosen,
-        marks_E=[marks.get(expert) for expert in range(num_experts)] if others else None,
-        legend=legend,
-        reading=reading,
+def three_gates(logits_TE: Tensor, k: int) -> dict[str, Tensor]:
+    """The K best experts' gates in three ways by their titles, each scattered to ``[1, E]``."""
+    probabilities_TE, experts_TK = softmax(logits_TE), top_k(logits_TE, k)
+    gates = (
+        softmax_over_chosen(logits_TE, experts_TK),
+        renormalise(probabilities_TE, experts_TK),
+        keep(probabilities_TE, experts_TK),
+    )
+    return {
+        title: scatter_gates(gates_TK, experts_TK, logits_TE.shape[-1])
+        for title, gates_TK in zip(WAYS.values(), gates, strict=True)
+    }
+
+
+def selection_picture(logits_TE: Tensor, k: int) -> Picture:
+    """Bars of the probabilities of one token's logits ``[1, E]`` and of the three ways' gates."""
+    rows = {"softmax over all experts": softmax(logits_TE)}
+    for title, gates_TE in three_gates(logits_TE, k).items():
+        rows[f"{title} (sum {gates_TE.sum():.3f})"] = gates_TE
+    return expert_bars(
+        {title: row_TE[0] for title, row_TE in rows.items()},
+        "share",
+        chosen=dict.fromkeys(rows, top_k(logits_TE, k)[0]),
+        y_limits=scale(torch.cat(list(rows.values()))),
     )

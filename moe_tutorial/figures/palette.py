@@ -66,6 +66,7 @@ IDLE = Colour("#c9cfd8", "#566173")  # bars of what is stored or dropped
 ORANGE = Colour("#c2410c", "#f0935f")
 TEAL = Colour("#0f766e", "#4fb8ad")
 GREY = Colour("#7c8694", "#98a2b0")
+SHADE = Colour("#2f7d4f", "#4fc07f")  # the cells of an explorer's logits, more or less opaque
 
 _DARK = dict(
     [

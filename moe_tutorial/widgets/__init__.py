@@ -4,11 +4,13 @@ Controls above pictures and a table. Whatever is moved, the package calculates a
 changes in its place. Made for chapters 01 to 05, and for any number of experts.
 """
 
-from moe_tutorial.widgets.centroids import centroid_widget
+from moe_tutorial.widgets.chapters import (
+    centroid_widget,
+    routing_widget,
+    selection_widget,
+    temperature_widget,
+)
 from moe_tutorial.widgets.live import LiveFigure
-from moe_tutorial.widgets.routing import routing_widget
-from moe_tutorial.widgets.selection import selection_widget
-from moe_tutorial.widgets.temperature import temperature_widget
 
 __all__ = [
     "LiveFigure",

@@ -10,11 +10,9 @@ from typing import Any
 import ipywidgets
 from torch import Tensor
 
+from moe_tutorial.explorers.temperature import COLD, in_words
 from moe_tutorial.figures import Picture
 from moe_tutorial.validation import check_finite, check_floating
-
-COLD = 1e-9
-"""What stands for the limit of temperature 0: logits 1e-7 apart are decided by e to the 100."""
 
 _NUMBERS = itertools.count()
 
@@ -75,15 +73,18 @@ def rows_of(name: str, values: Any) -> Tensor:
     return rows  # type: ignore[no-any-return]
 
 
+_LAYOUT = {"style": {"description_width": "12em"}, "layout": {"width": "100%"}}
+
+
 def slider(name: str, kind: Any, value: Any, **options: Any) -> Any:
     """One of the slider widgets, as wide as the figure, with room for its name."""
-    return kind(
-        value=value,
-        description=name,
-        style={"description_width": "12em"},
-        layout={"width": "100%", "max_width": "640px"},
-        **options,
-    )
+    return kind(value=value, description=name, **_LAYOUT, **options)
+
+
+def token_and_k(num_tokens: int, k: int, num_experts: int) -> dict[str, Any]:
+    """A slider for K, from 1 to E, below one for the token, if there are several."""
+    controls = token_slider(num_tokens)
+    return {**controls, "k": slider("K", ipywidgets.IntSlider, k, min=1, max=num_experts)}
 
 
 def token_slider(num_tokens: int) -> dict[str, Any]:
@@ -91,11 +92,6 @@ def token_slider(num_tokens: int) -> dict[str, Any]:
     if num_tokens == 1:
         return {}
     return {"token": slider("token", ipywidgets.IntSlider, 0, min=0, max=num_tokens - 1)}
-
-
-def k_slider(k: int, num_experts: int) -> Any:
-    """A slider for K, from 1 to E."""
-    return slider("K", ipywidgets.IntSlider, k, min=1, max=num_experts)
 
 
 def temperature_slider(temperature: float) -> Any:
@@ -107,27 +103,10 @@ def temperature_slider(temperature: float) -> Any:
     return slider("temperature", ipywidgets.SelectionSlider, float(temperature), options=options)
 
 
-def in_words(temperature: float) -> str:
-    """A temperature as the slider and the titles name it."""
-    if temperature == COLD:
-        return "\N{RIGHTWARDS ARROW} 0"
-    return "\N{INFINITY}" if math.isinf(temperature) else f"{temperature:g}"
-
-
 def choice(name: str, words: Mapping[str, str], value: str) -> Any:
     """A list of words of which one holds."""
-    return ipywidgets.Dropdown(
-        options=[(word, key) for key, word in words.items()],
-        value=value,
-        description=name,
-        style={"description_width": "12em"},
-    )
-
-
-def scale(values_TE: Tensor) -> tuple[float, float]:
-    """The ends of an axis for shares: round, so that it rarely changes while a slider moves."""
-    tops = (0.02, 0.05, 0.1, 0.2, 0.5)
-    return 0, next((top for top in tops if values_TE.max() <= top), 1.02)
+    options = [(word, key) for key, word in words.items()]
+    return ipywidgets.Dropdown(options=options, value=value, description=name, **_LAYOUT)
 
 
 def page(pictures: Sequence[Picture], sentence: str, table: str) -> str:

@@ -10,9 +10,14 @@ import torch
 from playwright.sync_api import Locator, Page
 
 import moe_tutorial as moe
-from moe_tutorial import explorers
-from moe_tutorial.explorers import svg
-from moe_tutorial.explorers.page import experts_in_words
+from tests.explorer_words import (
+    centroid_sentence,
+    experts_in_words,
+    fixed,
+    selection_sentence,
+    share,
+    temperature_sentence,
+)
 
 State = dict[str, Any]
 
@@ -40,10 +45,8 @@ def check_centroids(state: State, config: State) -> None:
     close(state["logits"], logits_TE[0])
     close(state["probabilities"], moe.softmax(logits_TE)[0])
     assert state["experts"] == moe.top_k(logits_TE, state["k"])[0].tolist()
-    fresh = explorers.centroid_explorer(
-        token_TD[0], torch.tensor(config["centroids"]).double(), state["k"], scores=state["scores"]
-    )
-    assert state["sentence"] == fresh.alt
+    sentence = centroid_sentence(state["token"], config["digits"], logits_TE, state)
+    assert state["sentence"] == sentence
 
 
 def check_temperature(state: State, config: State) -> None:
@@ -52,7 +55,7 @@ def check_temperature(state: State, config: State) -> None:
     close(state["probabilities"], probabilities_TE[0])
     close(state["entropy"], moe.entropy(probabilities_TE)[0])
     if tau := float(state["temperature"]):
-        assert state["sentence"] == explorers.temperature_explorer(logits_TE[0], tau).alt
+        assert state["sentence"] == temperature_sentence(logits_TE, tau)
 
 
 def check_selection(state: State, config: State) -> None:
@@ -64,13 +67,13 @@ def check_selection(state: State, config: State) -> None:
     close(state["gates"]["softmax"], moe.softmax_over_chosen(logits_TE, experts_TK)[0])
     close(state["gates"]["renormalised"], moe.renormalise(probabilities_TE, experts_TK)[0])
     close(state["gates"]["kept"], moe.keep(probabilities_TE, experts_TK)[0])
-    assert state["sentence"] == explorers.selection_explorer(logits_TE[0], state["k"]).alt
+    assert state["sentence"] == selection_sentence(logits_TE, state["k"])
 
 
 def draw(logits_TE: torch.Tensor, state: State, uniforms: Any) -> torch.Tensor:
     """The package's own draw, from these uniform numbers."""
     numbers_TE = torch.tensor(uniforms, dtype=torch.float64)
-    with patch("torch.rand", return_value=numbers_TE):
+    with patch.object(torch.Tensor, "uniform_", lambda noise, **_: noise.copy_(numbers_TE)):
         return moe.gumbel_top_k(logits_TE, state["k"], temperature_of(state))
 
 
@@ -94,7 +97,7 @@ def check_sampled(state: State, config: State) -> None:
     if state["selection"] == "sampled":
         draws = f"{state['draws']} draw{'s' if state['draws'] > 1 else ''}"
         assert f"Expert {best} was in {state['counts'][best]} of {draws};" in state["sentence"]
-        assert state["sentence"].endswith(f" {svg.fixed(inclusion_E[best].item(), 3)}.")
+        assert state["sentence"].endswith(f" {fixed(inclusion_E[best].item(), 3)}.")
     assert experts_in_words(state["experts"]) in state["sentence"]
     assert sum(state["counts"]) == state["k"] * state["draws"]
 
@@ -160,11 +163,11 @@ class Explorer:
                 [round(value, 2) for value in state["token"]],
             )
         if self.kind == "temperature":
-            assert f"{svg.fixed(state['entropy'], 2)} nats" in panels["entropy"]["words"]
+            assert f"{fixed(state['entropy'], 2)} nats" in panels["entropy"]["words"]
         if self.kind == "selection":
             for way, gates in state["gates"].items():
                 self.check_bars(panels[way], self.scattered(state, gates), state["experts"])
-                assert f"sum {svg.fixed(sum(gates), 3)}" in panels[way]["words"]
+                assert f"sum {fixed(sum(gates), 3)}" in panels[way]["words"]
         if self.kind == "sampled":
             self.check_bars(
                 panels["gates"], self.scattered(state, state["gates"]), state["experts"]
@@ -178,7 +181,7 @@ class Explorer:
             self.check_bars(panels["counts"], shares, state["experts"])
             tolerance = 0.006 / panels["counts"]["unit"]
             assert panels["counts"]["marks"] == pytest.approx(state["inclusion"], abs=tolerance)
-            assert [svg.share(p) for p in state["inclusion"]] == panels["counts"]["notes"]
+            assert [share(p) for p in state["inclusion"]] == panels["counts"]["notes"]
         return state
 
     def check_bars(self, panel: State, values: list[float], chosen: list[int] | None) -> None:
