@@ -154,12 +154,15 @@ def check_id_range(name: str, ids: Tensor, count: int) -> None:
     """Refuse ids outside 0 .. count-1."""
     if not values_are_visible(ids) or ids.numel() == 0:
         return
-    lowest, highest = torch.aminmax(ids)
     requirement = f"{name} must hold ids from 0 to {count - 1}"
     if checks_itself(ids):
+        lowest, highest = torch.aminmax(ids)
         torch._assert_async((lowest >= 0) & (highest < count), requirement)
-    elif lowest.item() < 0 or highest.item() >= count:
-        raise ValueError(f"{requirement}, got {(lowest if lowest < 0 else highest).item()}")
+        return
+    bounds = numbers_of(ids) if ids.numel() <= FEW else (it.item() for it in torch.aminmax(ids))
+    for number in bounds:
+        if not 0 <= number < count:
+            raise ValueError(f"{requirement}, got {number}")
 
 
 def check_same_shape(name: str, tensor: Tensor, other: str, reference: Tensor) -> None:

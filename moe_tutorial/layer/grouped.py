@@ -41,8 +41,7 @@ class Grouped(torch.autograd.Function):
             del hidden_RH
         outputs_RD = product(activated_RF, out_EDF.mT, offs=rows.ends_E)
         if ctx is None:
-            y_TD: Tensor = _SumOfRows.apply(outputs_RD, gates_TK, *rows[:3])  # type: ignore[no-untyped-call]
-            return y_TD
+            return _differentiable_sum_of_rows(outputs_RD, gates_TK, rows)
         ctx.save_for_backward(x_TD, gates_TK, in_EHD, out_EDF, hidden_RH, outputs_RD, *rows)
         ctx.activation = activation
         return _sum_of_rows(outputs_RD, rows.slot_TK, gates_TK)
@@ -136,6 +135,13 @@ class _SumOfRows(torch.autograd.Function):
         )
         grad_gates_TK = row_dots(rows_RD, dy_RD)[slot_TK] if ctx.needs_input_grad[1] else None
         return grad_rows_RD, grad_gates_TK, None, None, None
+
+
+def _differentiable_sum_of_rows(rows_RD: Tensor, gates_TK: Tensor, rows: Assignments) -> Tensor:
+    if not (torch.is_grad_enabled() and (rows_RD.requires_grad or gates_TK.requires_grad)):
+        return _sum_of_rows(rows_RD, rows.slot_TK, gates_TK)
+    y_TD: Tensor = _SumOfRows.apply(rows_RD, gates_TK, *rows[:3])  # type: ignore[no-untyped-call]
+    return y_TD
 
 
 def _sum_of_rows(rows_RD: Tensor, slot_TK: Tensor, gates_TK: Tensor | None) -> Tensor:
