@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -238,3 +239,17 @@ def test_words_on_an_expert_are_dark_in_the_dark_and_others_light() -> None:
     words = re.findall(r'<g style="fill: (#[0-9a-f]{6})" transform', dark)
     assert words.count(palette.PAGE.dark) == 12
     assert set(words) == {palette.PAGE.dark, palette.INK.dark}
+
+
+def test_every_colour_stands_once() -> None:
+    colour = re.compile("#[0-9a-f]{6}")
+    held = Path(palette.__file__)
+    own = set(colour.findall(held.read_text(encoding="utf-8")))
+    for folder in ("moe_tutorial", "book/_extensions", "book/styles", "book/_templates"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in (".py", ".js", ".css", ".html") and path != held:
+                again = own & set(colour.findall(path.read_text(encoding="utf-8")))
+                assert not again, f"{path.name} repeats {again} of the palette"
+    # The icon is a picture of its own, in the palette's colours.
+    icon = (ROOT / "book" / "_static" / "favicon.svg").read_text(encoding="utf-8")
+    assert set(colour.findall(icon)) <= own
