@@ -101,6 +101,7 @@ notebooks: .venv/ready
 SIZES ?= small
 bench: .venv/ready
 	@$(BIN)/python -m benchmarks.layer --sizes $(SIZES) --json layer-$(SIZES).json
+	@$(BIN)/python -m benchmarks.whole_layer --json whole_layer.json
 	@$(BIN)/python -m benchmarks.routing --json routing.json
 
 # What chapter 07 compares, measured on this machine; the figures of the chapter change with it.

@@ -99,31 +99,10 @@ def measure_size(
     Returns:
         What goes into the JSON file: times, ratios, memory and differences, or why one is skipped.
     """
-    problem = Problem(size, device, dtype)
-    results: dict[str, dict[str, Any]] = {name: {} for name in implementations}
-    layers: dict[str, Layer] = {}
-    expected = implementations[OURS](problem).results()
-    for name, implementation in implementations.items():
-        try:
-            layer = implementation(problem)
-        except SkippedError as error:
-            results[name]["skipped"] = str(error)
-            continue
-        differences = compare(layer.results(), expected)
-        layer.clear()
-        worst = max(differences, key=lambda key: differences[key], default=None)
-        # Written so that a difference that is not a number is too large.
-        if worst is not None and not differences[worst] <= TOLERANCES[dtype]:
-            results[name]["skipped"] = f"differs from ours: {worst}, by {differences[worst]:.1e}"
-            results[name]["wrong"] = True
-            continue
-        results[name]["difference"] = differences[worst] if worst is not None else None
-        layers[name] = layer
-    del expected
-
+    layers, results = agreeing(Problem(size, device, dtype), implementations)
     rate = measure.matmul_rate(device, dtype)
     for mode in ("forward", "forward_backward"):
-        runs = {name: _run(layer, mode) for name, layer in layers.items()}
+        runs = {name: run_of(layer, mode) for name, layer in layers.items()}
         # Torch's record of memory sees only what torch itself allocates.
         with (
             mock.patch.multiple(memory, zeros=Tensor.new_zeros, empty=Tensor.new_empty),
@@ -160,6 +139,41 @@ def measure_size(
     return cell
 
 
+def agreeing(
+    problem: Problem, implementations: Implementations
+) -> tuple[dict[str, Layer], dict[str, dict[str, Any]]]:
+    """Those that compute what ours computes, ready to run.
+
+    Args:
+        problem: what to compute.
+        implementations: by name; ours must be among them.
+
+    Returns:
+        The implementations that agree; and for each that was asked for, its largest difference
+        from ours, or why it is skipped.
+    """
+    results: dict[str, dict[str, Any]] = {name: {} for name in implementations}
+    layers: dict[str, Layer] = {}
+    expected = implementations[OURS](problem).results()
+    for name, implementation in implementations.items():
+        try:
+            layer = implementation(problem)
+        except SkippedError as error:
+            results[name]["skipped"] = str(error)
+            continue
+        differences = compare(layer.results(), expected)
+        layer.clear()
+        worst = max(differences, key=lambda key: differences[key], default=None)
+        # Written so that a difference that is not a number is too large.
+        if worst is not None and not differences[worst] <= TOLERANCES[problem.x_TD.dtype]:
+            results[name]["skipped"] = f"differs from ours: {worst}, by {differences[worst]:.1e}"
+            results[name]["wrong"] = True
+            continue
+        results[name]["difference"] = differences[worst] if worst is not None else None
+        layers[name] = layer
+    return layers, results
+
+
 def compare(results: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
     """The largest difference of each result, relative to its largest expected number."""
     differences = {}
@@ -170,7 +184,8 @@ def compare(results: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str
     return differences
 
 
-def _run(layer: Layer, mode: str) -> measure.Run:
+def run_of(layer: Layer, mode: str) -> measure.Run:
+    """What is timed as ``"forward"`` or as ``"forward_backward"``."""
     call = layer.forward_only if mode == "forward" else layer.forward_backward
     return measure.Run(call, layer.clear)
 

@@ -53,45 +53,56 @@ class Ours(Stacked):
         )
 
 
+def hugging_face(problem: Problem, implementation: str, class_name: str) -> Any:
+    """A module of Mixtral or, without a gate half, of Nemotron-H, whose weights are still to come.
+
+    Raises:
+        SkippedError: transformers is missing or too old, or would copy too much.
+    """
+    size = problem.size
+    copied = problem.x_TD.element_size() * size.tokens * size.k
+    copied *= size.model_width * size.inner_width
+    if implementation == "batched_mm" and copied > LARGEST_COPY:
+        raise SkippedError(f"would copy {copied / 2**30:.0f} GiB of weights")
+    gated = size.activation == "swiglu"
+    try:
+        transformers: Any = importlib.import_module("transformers")
+        family = "mixtral" if gated else "nemotron_h"
+        models: Any = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
+        module_class = getattr(models, class_name)
+    except (ImportError, AttributeError) as error:
+        raise SkippedError(f"transformers 5 is not installed ({error})") from error
+    shared = {
+        "hidden_size": size.model_width,
+        "num_experts_per_tok": size.k,
+        "experts_implementation": implementation,
+    }
+    if gated:
+        config = transformers.MixtralConfig(
+            intermediate_size=size.hidden_width,
+            num_local_experts=size.num_experts,
+            hidden_act="silu",
+            **shared,
+        )
+    else:
+        config = transformers.NemotronHConfig(
+            moe_intermediate_size=size.hidden_width,
+            n_routed_experts=size.num_experts,
+            mlp_hidden_act="gelu",
+            **shared,
+        )
+    with torch.device("meta"):
+        return module_class(config)
+
+
 class HuggingFace(Stacked):
     """The experts module of Hugging Face's Mixtral or, without a gate half, of its Nemotron-H."""
 
     def __init__(self, problem: Problem, implementation: str) -> None:
-        size = problem.size
-        copied = problem.x_TD.element_size() * size.tokens * size.k
-        copied *= size.model_width * size.inner_width
-        if implementation == "batched_mm" and copied > LARGEST_COPY:
-            raise SkippedError(f"would copy {copied / 2**30:.0f} GiB of weights")
         super().__init__(problem)
-        gated = size.activation == "swiglu"
-        try:
-            transformers: Any = importlib.import_module("transformers")
-            family = "mixtral" if gated else "nemotron_h"
-            module: Any = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
-            experts_class = module.MixtralExperts if gated else module.NemotronHExperts
-        except (ImportError, AttributeError) as error:
-            raise SkippedError(f"transformers 5 is not installed ({error})") from error
-        shared = {
-            "hidden_size": size.model_width,
-            "num_experts_per_tok": size.k,
-            "experts_implementation": implementation,
-        }
-        if gated:
-            config = transformers.MixtralConfig(
-                intermediate_size=size.hidden_width,
-                num_local_experts=size.num_experts,
-                hidden_act="silu",
-                **shared,
-            )
-        else:
-            config = transformers.NemotronHConfig(
-                moe_intermediate_size=size.hidden_width,
-                n_routed_experts=size.num_experts,
-                mlp_hidden_act="gelu",
-                **shared,
-            )
-        with torch.device("meta"):
-            self.module = experts_class(config)
+        gated = problem.size.activation == "swiglu"
+        name = "MixtralExperts" if gated else "NemotronHExperts"
+        self.module = hugging_face(problem, implementation, name)
         self.first, self.second = nn.Parameter(self.first), nn.Parameter(self.second)
         setattr(self.module, "gate_up_proj" if gated else "up_proj", self.first)
         self.module.down_proj = self.second

@@ -1,9 +1,10 @@
-"""What is computed: the expert part of an MoE layer, the same for every implementation.
+"""What is computed: an MoE layer, the same for every implementation.
 
-Tokens, chosen experts and gates are given, so that no router is timed.
+Of the expert part, chosen experts and gates are given; of the whole layer, the router's weight.
 """
 
 import abc
+import math
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +62,7 @@ class Size:
 
 
 class Problem:
-    """The same tokens, weights, experts, gates and incoming gradient for everybody.
+    """The same tokens, weights, experts, gates, router and incoming gradient for everybody.
 
     Gates have the tokens' dtype: with float32 gates some peers would compute in float32.
     """
@@ -85,6 +86,8 @@ class Problem:
         self.gates_TK = softmax_over_chosen(logits_TE, self.experts_TK).to(dtype)
         self.in_EHD = experts.in_EHD.detach().to(dtype)
         self.out_EDF = experts.out_EDF.detach().to(dtype)
+        centroids_ED = normal(size.num_experts, size.model_width) / math.sqrt(size.model_width)
+        self.centroids_ED = centroids_ED.to(dtype)
 
     def weights(self) -> tuple[Tensor, Tensor]:
         """Both weights, ``[E, out, in]``: as ``nn.Linear`` keeps them, and all peers of today."""
@@ -98,6 +101,7 @@ class Layer(abc.ABC):
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
+        self.grad_TD = problem.grad_TD
         self.x_TD = problem.x_TD.clone().requires_grad_()
         self.gates_TK = problem.gates_TK.clone().requires_grad_()
 
@@ -113,6 +117,10 @@ class Layer(abc.ABC):
     def weight_gradients(self) -> tuple[Tensor, Tensor]:
         """The gradients, ``[E, out, in]``."""
 
+    def weighing(self) -> tuple[str, Tensor]:
+        """What weighs the experts and wants a gradient too, with its name."""
+        return "gates", self.gates_TK
+
     def forward_only(self) -> Tensor:
         """What is timed as "forward": nothing is kept for a backward."""
         with torch.no_grad():
@@ -120,7 +128,7 @@ class Layer(abc.ABC):
 
     def forward_backward(self) -> None:
         """What is timed as "forward+backward": fresh gradients for everything."""
-        torch.autograd.backward(self.forward(), self.problem.grad_TD)
+        torch.autograd.backward(self.forward(), self.grad_TD)
 
     def clear(self) -> None:
         """Drop all gradients."""
@@ -130,14 +138,15 @@ class Layer(abc.ABC):
     def results(self) -> dict[str, Tensor]:
         """The output and every gradient, to be compared."""
         y_TD = self.forward()
-        torch.autograd.backward(y_TD, self.problem.grad_TD)
+        torch.autograd.backward(y_TD, self.grad_TD)
+        name, weighing = self.weighing()
         assert self.x_TD.grad is not None
-        assert self.gates_TK.grad is not None
+        assert weighing.grad is not None
         in_EHD, out_EDF = self.weight_gradients()
         results = {
             "output": y_TD.detach(),
             "gradient of the tokens": self.x_TD.grad,
-            "gradient of the gates": self.gates_TK.grad,
+            f"gradient of the {name}": weighing.grad,
             "gradient of the first weights": in_EHD,
             "gradient of the second weights": out_EDF,
         }
