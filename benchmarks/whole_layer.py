@@ -31,8 +31,8 @@ SIZES = [[f"{tokens},{shape}" for tokens in TOKENS] for shape in SHAPES]
 """What shares a process stands in one list."""
 
 ROUTERS = [
-    (tokens, *shape)
-    for shape in ((512, 8, 2), (2048, 128, 8), (512, 64, 8))
+    f"{tokens},{shape}"
+    for shape in ("512,8,2", "2048,128,8", "512,64,8")
     for tokens in (1, 64, 4096)
 ]
 """T, D, E, K of the router alone."""
@@ -126,12 +126,13 @@ def measure_layers(
 
 
 def measure_routers(
-    sizes: Sequence[tuple[int, int, int, int]], *, threads: int, seconds: float, rounds: int
+    sizes: Sequence[str], *, threads: int, seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
     """Check, then time the router's forward with and without gradients being recorded."""
     torch.set_num_threads(threads)
     cells = []
-    for tokens, width, num_experts, k in sizes:
+    for size in sizes:
+        tokens, width, num_experts, k = map(int, size.split(","))
         generator = torch.Generator().manual_seed(0)
         x_TD = torch.randn(tokens, width, generator=generator).requires_grad_()
         router = Router(width, num_experts, k)
@@ -150,7 +151,7 @@ def measure_routers(
         )
         if not max(differences.values()) <= TOLERANCES[torch.float32]:
             raise ArithmeticError(f"the router differs from {PLAIN}: {differences}")
-        cell: dict[str, Any] = {"size": f"{tokens},{width},{num_experts},{k}", "threads": threads}
+        cell: dict[str, Any] = {"size": size, "threads": threads}
         works: dict[str, Callable[[], object]] = {OURS: partial(router, x_TD), PLAIN: plain}
         for mode, wrap in (("recorded", torch.enable_grad()), ("not_recorded", torch.no_grad())):
             runs = {name: measure.Run(work) for name, work in works.items()}
@@ -211,7 +212,7 @@ def main(
     arguments: Sequence[str] | None = None,
     implementations: Implementations = IMPLEMENTATIONS,
     sizes: Sequence[Sequence[str]] = SIZES,
-    routers: Sequence[tuple[int, int, int, int]] = ROUTERS,
+    routers: Sequence[str] = ROUTERS,
 ) -> int:
     """Run the benchmark; see ``--help``. Returns 1 if an implementation computed something else."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.whole_layer", description=__doc__)
@@ -219,6 +220,7 @@ def main(
     parser.add_argument("--seconds", type=float, default=0.7, help="per size, each way (0.7)")
     parser.add_argument("--rounds", type=int, default=5, help="of each at least (5)")
     parser.add_argument("--json", type=Path, help="where to write the results")
+    parser.add_argument("--go-on", action="store_true", help="keep what the JSON file holds")
     options = parser.parse_args(arguments)
     record: dict[str, Any] = {
         **measure.environment(CPU, ("transformers",)),
@@ -232,12 +234,20 @@ def main(
         "layers": [],
         "routers": [],
     }
+    if options.go_on and options.json and options.json.exists():
+        kept = json.loads(options.json.read_text(encoding="utf-8"))
+        if any(kept[it] != record[it] for it in ("hardware", "versions", "settings")):
+            parser.error(f"--go-on needs the same machine, versions and settings as {options.json}")
+        record = kept
+    done = {(cell["size"], cell["threads"]) for cell in record["layers"] + record["routers"]}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn, max_tasks_per_child=1) as processes:
         for threads in options.threads:
             how = {"threads": threads, "seconds": options.seconds, "rounds": options.rounds}
             jobs = [("layers", partial(measure_layers, it, implementations, **how)) for it in sizes]
             for kind, job in [("routers", partial(measure_routers, routers, **how)), *jobs]:
+                if (job.args[0][0], threads) in done:
+                    continue
                 print(f"{kind} on {_threads(threads)}", *job.args[0], file=sys.stderr, flush=True)
                 record[kind] += processes.submit(job).result()
                 if options.json:

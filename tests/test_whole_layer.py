@@ -18,7 +18,7 @@ def test_the_whole_layer_and_the_router_are_timed_beside_their_peers(
 ) -> None:
     path = tmp_path / "whole_layer.json"
     options = ["--threads", "1", "--seconds", "0", "--rounds", "2", "--json", str(path)]
-    sizes, routers = [["1,16,32,4,2 S", "24,16,32,4,2 S"]], [(1, 16, 4, 2), (24, 16, 4, 2)]
+    sizes, routers = [["1,16,32,4,2 S", "24,16,32,4,2 S"]], ["1,16,4,2", "24,16,4,2"]
     assert whole_layer.main(options, sizes=sizes, routers=routers) == 0
     record = json.loads(path.read_text(encoding="utf-8"))
     assert [cell["size"] for cell in record["layers"]] == sizes[0]
@@ -27,11 +27,23 @@ def test_the_whole_layer_and_the_router_are_timed_beside_their_peers(
         for found in cell["implementations"].values():
             assert "skipped" not in found
             assert all(found[mode]["ours_to_this"] > 0 for mode in whole_layer.MODES)
-    assert [cell["size"] for cell in record["routers"]] == ["1,16,4,2", "24,16,4,2"]
+    assert [cell["size"] for cell in record["routers"]] == routers
     for cell in record["routers"]:
         for mode in ("recorded", "not_recorded"):
             assert list(cell[mode]) == [whole_layer.OURS, whole_layer.PLAIN]
     assert whole_layer.text(record) in capsys.readouterr().out
+
+    # What is there already is not measured again, and is kept for the same settings alone.
+    record["routers"][0]["kept"] = True
+    record["layers"].clear()
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert whole_layer.main([*options, "--go-on"], sizes=sizes, routers=routers) == 0
+    again = json.loads(path.read_text(encoding="utf-8"))
+    assert again["routers"] == record["routers"]
+    assert [cell["size"] for cell in again["layers"]] == sizes[0]
+    with pytest.raises(SystemExit):
+        whole_layer.main([*options, "--go-on", "--rounds", "3"], sizes=sizes, routers=routers)
+    assert "the same machine, versions and settings" in capsys.readouterr().err
 
 
 class ForgetsTheRouter(whole_layer.MixtralBlock):
@@ -61,5 +73,5 @@ def test_a_router_that_decides_otherwise_is_not_timed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(whole_layer, "Router", Doubles)
     with pytest.raises(ArithmeticError, match="the router differs"):
         whole_layer.measure_routers(
-            [(24, 16, 4, 2)], threads=torch.get_num_threads(), seconds=0, rounds=1
+            ["24,16,4,2"], threads=torch.get_num_threads(), seconds=0, rounds=1
         )
