@@ -50,7 +50,7 @@ class Block(nn.Module):
 
     Args:
         attention: the first half.
-        layer: the second half, a :class:`~moe_tutorial.layer.moe.FeedForward` or a
+        layer: the second half, a :class:`~moe_tutorial.layer.feed_forward.FeedForward` or a
             :class:`~moe_tutorial.layer.moe.MoELayer` of the same width.
 
     Raises:

@@ -25,7 +25,7 @@ FEW_ROWS = 128
 """Rows an expert below which getting memory and calling a product take a good part of the time."""
 
 ALIGNMENT = 64
-"""Bytes, as torch aligns its own memory: a matmul library's last digits may depend on it."""
+"""Torch aligns its own memory to so many bytes. A matmul library's last digits may depend on it."""
 
 
 def zeros(like: Tensor, *shape: int) -> Tensor:

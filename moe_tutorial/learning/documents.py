@@ -24,7 +24,7 @@ def installed_documents(languages: Sequence[str] = LANGUAGES) -> dict[str, dict[
       currencies and units in the Unicode CLDR, which the package Babel carries.
 
     What is read belongs to the versions installed, so it differs a little from one computer to
-    the next: :meth:`Text.fingerprint` tells.
+    the next: :meth:`Text.fingerprint() <moe_tutorial.learning.text.Text.fingerprint>` tells.
 
     Args:
         languages: codes of CLDR languages; none leaves them out, and Babel is not needed.

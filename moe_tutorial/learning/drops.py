@@ -23,7 +23,7 @@ def expected_drops(inclusion_E: Tensor, num_tokens: int, capacity: int) -> Tenso
 
     Args:
         inclusion_E: the probabilities, ``[E]`` with any leading dimensions, such as those of
-            :func:`~moe_tutorial.routing.sampling.inclusion_probabilities`.
+            :func:`~moe_tutorial.routing.inclusion.inclusion_probabilities`.
         num_tokens: T, 0 or more.
         capacity: C, 0 or more.
 

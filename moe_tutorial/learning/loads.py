@@ -1,6 +1,6 @@
 r"""Loads: how many tokens came to each expert, and how even is that?
 
-load_e = |{t : e in S_t}|.                                                          Chapter 08.
+load_e = the number of tokens t with e in S_t.                                      Chapter 08.
 
 "Collapsed" below means that all tokens go to the same K experts, with certainty.
 """

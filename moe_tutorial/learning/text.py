@@ -83,7 +83,8 @@ def corpus(
 
     Args:
         documents: for each domain its documents, by name or as a list, in which case their text
-            is their name: those of :func:`installed_documents`, or your own.
+            is their name: your own, or those of
+            :func:`~moe_tutorial.learning.documents.installed_documents`.
         validation_share: what part of the documents, about, is kept for validation. A domain with
             none there gives one nevertheless.
 

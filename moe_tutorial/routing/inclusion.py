@@ -34,7 +34,7 @@ def inclusion_probabilities_by_enumeration(
     Args:
         logits_TE: ``[T, E]`` with any leading dimensions, floating point.
         k: how many experts are drawn, from 1 to E.
-        temperature: as for :func:`gumbel_top_k`.
+        temperature: as for :func:`~moe_tutorial.routing.sampling.gumbel_top_k`.
 
     Returns:
         inclusion_TE: shape of ``logits_TE``, rows that sum to k; float32, or float64 for float64
@@ -42,8 +42,8 @@ def inclusion_probabilities_by_enumeration(
 
     Raises:
         TypeError: logits_TE is not floating point, or k is not an int.
-        ValueError: as for :func:`gumbel_top_k`, or more ordered draws than
-            :data:`LARGEST_ENUMERATION`.
+        ValueError: as for :func:`~moe_tutorial.routing.sampling.gumbel_top_k`, or more ordered
+            draws than :data:`LARGEST_ENUMERATION`.
     """
     check_logits("logits_TE", logits_TE)
     num_experts = logits_TE.shape[-1]
@@ -91,7 +91,7 @@ def inclusion_probabilities(logits_TE: Tensor, k: int, temperature: float | Tens
     Args:
         logits_TE: ``[T, E]`` with any leading dimensions, floating point.
         k: how many experts are drawn, from 1 to E.
-        temperature: as for :func:`gumbel_top_k`.
+        temperature: as for :func:`~moe_tutorial.routing.sampling.gumbel_top_k`.
 
     Returns:
         inclusion_TE: shape of ``logits_TE``, rows that sum to k; float32, or float64 for float64

@@ -1,6 +1,6 @@
 """Stability: how much of a choice is left when something has changed?
 
-J_t = |A_t n B_t| / |A_t u B_t|, beside the value that two random choices have.
+J_t = shared experts / experts in either choice, beside what two random choices have.
 """
 
 from fractions import Fraction
