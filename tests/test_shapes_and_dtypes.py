@@ -9,6 +9,7 @@ from torch import Tensor
 import moe_tutorial
 from moe_tutorial import (
     Router,
+    RouterConfig,
     Routing,
     combine,
     cosine_scores,
@@ -24,6 +25,7 @@ from moe_tutorial import (
     noisy_logits,
     plackett_luce_log_probability,
     renormalise,
+    route,
     scatter_gates,
     sigmoid,
     softmax,
@@ -61,6 +63,7 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "top_k": lambda x: top_k(x, K),
     "softmax_over_chosen": lambda x: softmax_over_chosen(x, top_k(x, K)),
     "keep": lambda x: keep(softmax(x), top_k(x, K)),
+    "route": lambda x: route(x, RouterConfig(K)).gates_TK,
     "renormalise": lambda x: renormalise(softmax(x), top_k(x, K)),
     "gumbel_top_k": lambda x: gumbel_top_k(x, K, 2.0, random_numbers_for(x)),
     "noisy_logits": lambda x: noisy_logits(x, x, random_numbers_for(x)),
@@ -81,10 +84,14 @@ every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 
 
 def test_no_public_function_is_left_out() -> None:
-    layer = {"Attention", "Block", "Experts", "FeedForward", "MoELayer", "MoEOutput", "dispatch"}
+    layer = {
+        "Attention", "Block", "ExpertWeights", "Experts", "FeedForward", "MoELayer", "MoEOutput",
+        "dispatch",
+    }  # fmt: skip
     # These have tests of their own: records, numbers of a batch, a model, functions of layers.
     elsewhere = {
-        "LanguageModel", "LimitedRouting", "LoadMetrics", "Prediction", "dispatch_kept",
+        "LanguageModel", "LimitedRouting", "LoadMetrics", "Prediction", "RouterConfig",
+        "dispatch_kept",
         "expert_capacity", "expert_load", "future_leak", "gshard_loss", "importance",
         "load_metrics", "smooth_load", "squared_variation", "switch_loss", "updated_bias",
         "z_loss",

@@ -21,8 +21,9 @@ def expert_choice(
               e, \text{ else } 0; \qquad s_t = \operatorname{softmax}(l_t)
 
     (Zhou et al. 2022, section 3.2, where C = cT/E:
-    :func:`~moe_tutorial.learning.capacity.expert_capacity` with k = 1.) All loads are equal without any loss, and a token gets as many experts as want it: all, some or none.
-    Among equal scores the earlier token is taken.
+    :func:`~moe_tutorial.learning.capacity.expert_capacity` with k = 1.) All loads are equal without
+    any loss, and a token gets as many experts as want it: all, some or none. Among equal scores the
+    earlier token is taken.
 
     The experts compare all tokens of the call. In a causal model a later token can so push an
     earlier one out, which :func:`~moe_tutorial.learning.causality.future_leak` finds.

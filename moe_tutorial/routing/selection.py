@@ -163,7 +163,7 @@ def _check_sums(sums_T1: Tensor) -> None:
     lowest = sums_T1.detach().amin()
     if not holds(lowest > 0, requirement):
         raise ValueError(
-            f"{requirement}, got a token where they sum to {lowest.item()}: take "
+            f"{requirement}, got a token where they sum to {lowest.item()}: use "
             "softmax_over_chosen of the logits, or for sigmoid scores of their logsigmoid, which "
             "cannot underflow"
         )
