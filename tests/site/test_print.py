@@ -1,12 +1,14 @@
 """The book on paper: what a reader's Print gives, and what `make pdf` binds together."""
 
+import collections
 import io
 import re
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser
 from pypdf import PdfReader
-from pypdf.generic import Destination
+from pypdf.generic import Destination, DictionaryObject
 
 from tools.site.make_pdf import print_book
 
@@ -42,7 +44,9 @@ def test_bookmarks_stand_in_the_order_of_the_contents(book: PdfReader) -> None:
         assert name in " ".join(book.pages[start].extract_text().split())
         # What the table of contents says is the number at the foot of that page.
         assert re.search(rf"{re.escape(name)} *{start + 1}\b", contents_page(book))
-        assert book.pages[start].extract_text().split()[-1] == str(start + 1)
+        laid_out = book.pages[start].extract_text(extraction_mode="layout")
+        assert laid_out.split()[-1] == str(start + 1)
+        assert laid_out.split("\n")[0].strip() == name, "the title above the page"
 
 
 def contents_page(book: PdfReader) -> str:
@@ -87,7 +91,8 @@ def test_links_stay_inside_the_file(book: PdfReader) -> None:
     for page in book.pages:
         for link in (reference.get_object() for reference in page.get("/Annots", [])):
             if "/Dest" in link:
-                assert link["/Dest"][0] in pages
+                place = book.named_destinations[str(link["/Dest"])]
+                assert place.page.indirect_reference in pages
                 inside += 1
             elif "/A" in link:
                 assert str(link["/A"]["/URI"]).startswith("https://")
@@ -102,6 +107,33 @@ def test_what_the_file_says_about_itself(book: PdfReader) -> None:
     assert book.metadata.author
     assert book.metadata.creation_date is not None
     assert book.root_object["/Lang"] == "en"
+
+
+def tags(book: PdfReader) -> Iterator[DictionaryObject]:
+    """All elements of the tree that a screen reader reads, in its order."""
+    waiting = [book.root_object["/StructTreeRoot"]]
+    while waiting:
+        element = waiting.pop().get_object()
+        if isinstance(element, DictionaryObject):
+            yield element
+            below = element["/K"].get_object() if "/K" in element else []
+            waiting += reversed(below if isinstance(below, list) else [below])
+
+
+def test_a_screen_reader_finds_headings_figures_and_paragraphs(book: PdfReader) -> None:
+    assert book.root_object["/MarkInfo"]["/Marked"]
+    found = list(tags(book))
+    kinds = collections.Counter(element.get("/S") for element in found)
+    articles = [soup(BOOK / f"{name}.html").select("article")[0] for name in PRINTED]
+    assert kinds["/H1"] == 1 + len(articles)
+    assert kinds["/H2"] == sum(len(article.select("h2")) for article in articles)
+    assert kinds["/P"] > 50
+    told = {str(element["/Alt"]) for element in found if "/Alt" in element}
+    images = [image for article in articles for image in article.select("img")]
+    # An explorer draws what its picture stands in for.
+    shown = [image for image in images if not image.find_parent(class_="moe-explorer")]
+    assert shown
+    assert told >= {str(image["alt"]) for image in shown}
 
 
 # What paper would show, for all chapters: quicker to ask the page than to read a PDF.
