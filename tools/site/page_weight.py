@@ -10,12 +10,10 @@ import argparse
 import collections
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from playwright.sync_api import Browser, Response, sync_playwright
+from playwright.sync_api import Browser, Request, sync_playwright
 
-from .site_host import BOOK, launch_chromium, pack, pages, serve
+from .site_host import launch_chromium, pages, serve
 
 KINDS = {
     "document": "html",
@@ -41,22 +39,23 @@ class Weight:
         return sum(self.bytes.values())
 
 
-def weigh(browser: Browser, address: str, page: str, book: Path = BOOK) -> Weight:
+def weigh(browser: Browser, address: str, page: str) -> Weight:
     """Open a page with an empty cache and add up what it loads, down to its last line."""
-    asked: dict[str, str] = {}
+    asked: dict[str, Request] = {}
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     tab = context.new_page()
 
-    def note(response: Response) -> None:
-        asked.setdefault(response.url, KINDS.get(response.request.resource_type, "other"))
+    def note(request: Request) -> None:
+        asked.setdefault(request.url, request)
 
-    tab.on("response", note)
+    tab.on("requestfinished", note)
     tab.goto(address + page, wait_until="networkidle")
-    context.close()
     found: collections.Counter[str] = collections.Counter()
-    for url, kind in asked.items():
+    for url, request in asked.items():
         if url.startswith(address):
-            found[kind] += len(pack(book / unquote(urlsplit(url).path).lstrip("/")))
+            kind = KINDS.get(request.resource_type, "other")
+            found[kind] += request.sizes()["responseBodySize"]
+    context.close()
     return Weight(page, dict(found))
 
 

@@ -5,25 +5,22 @@ Shared by the checks of the site, the table of weights and the Lighthouse report
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import functools
-import gzip
-import http.server
-import io
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, StaticFileHandler
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Playwright
 
 BOOK = Path(__file__).resolve().parents[2] / "_build" / "html"
-
-# What public hosts gzip; fonts (woff2) and photographs are packed in themselves.
-PACKED_SUFFIXES = {".css", ".html", ".ipynb", ".js", ".json", ".md", ".svg", ".txt", ".xml"}
-GZIP_LEVEL = 6  # what nginx-based hosts and GitHub Pages come closest to
 
 
 def pages(book: Path = BOOK) -> list[str]:
@@ -33,18 +30,6 @@ def pages(book: Path = BOOK) -> list[str]:
         for path in book.rglob("*.html")
         if not {"_static", "_sources"} & set(path.relative_to(book).parts)
     )
-
-
-@functools.lru_cache(maxsize=256)
-def _pack(path: Path, _changed: float) -> bytes:
-    return gzip.compress(path.read_bytes(), GZIP_LEVEL, mtime=0)
-
-
-def pack(path: Path) -> bytes:
-    """A file's bytes as they travel: gzipped unless its format is packed in itself."""
-    if path.suffix in PACKED_SUFFIXES:
-        return _pack(path, path.stat().st_mtime)
-    return path.read_bytes()
 
 
 CHROMIUM_OPTIONS = [
@@ -58,51 +43,35 @@ CHROMIUM_OPTIONS = [
 ]
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves packed files over kept connections, and writes no log."""
-
-    protocol_version = "HTTP/1.1"
-
-    def send_head(self) -> io.BytesIO | BinaryIO | None:
-        """Gzip what hosts gzip; leave folders and missing files to the standard library."""
-        path = Path(self.translate_path(self.path))
-        if (
-            not path.is_file()
-            or path.suffix not in PACKED_SUFFIXES
-            or "gzip" not in self.headers.get("Accept-Encoding", "")
-        ):
-            return super().send_head()
-        body = pack(path)
-        self.send_response(200)
-        self.send_header("Content-Type", self.guess_type(path))
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        return io.BytesIO(body)
-
-    def guess_type(self, path: object) -> str:
-        """Say that texts are UTF-8, as hosts do."""
-        found = super().guess_type(str(path))
-        return f"{found}; charset=utf-8" if found.startswith("text/") else found
-
-    def log_message(self, *_args: object) -> None:
-        """Stay quiet."""
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Takes all of a browser's connections at once; the default of five makes it wait."""
-
-    request_queue_size = 64
-    daemon_threads = True
-
-
 @contextlib.contextmanager
-def serve(book: Path = BOOK, port: int = 0) -> Iterator[str]:
-    """Serve the site as long as the context lasts, and yield its address."""
-    with Server(("127.0.0.1", port), functools.partial(Handler, directory=str(book))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+def serve(
+    book: Path = BOOK, root: str = "/", handler: type[StaticFileHandler] = StaticFileHandler
+) -> Iterator[str]:
+    """Serve the site below a path as long as the context lasts, and yield its address."""
+    files = {"path": str(book), "default_filename": "index.html"}
+    application = Application(
+        [(f"{root}(.*)", handler, files)],
+        compress_response=True,
+        log_function=lambda _request: None,
+    )
+    sockets = bind_sockets(0, "127.0.0.1")
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+
+    async def run() -> None:
+        server = HTTPServer(application)
+        server.add_sockets(sockets)
+        await stop.wait()
+        server.stop()
+        await server.close_all_connections()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{sockets[0].getsockname()[1]}{root}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
 
 
 def chromium_path() -> str | None:
