@@ -16,7 +16,7 @@ MUTATIONS = {
     "nothing": None,
     "a seed in the chapter": (CHAPTER, r"manual_seed\((\d+)\)", r"manual_seed(1\1)"),
     "a number in the package": (
-        Path("moe_tutorial/probabilities.py"),
+        Path("moe_tutorial/routing/probabilities.py"),
         r"/ temperature",
         "/ (temperature * 1.001)",
     ),
