@@ -10,6 +10,8 @@ from tools.site.site_host import BOOK, serve
 
 from .test_pages import contents
 
+LINKS_LEAD_HOME = "document.links[0].href.includes('/a-project/book/')"
+
 
 class Host(StaticFileHandler):
     """Shows 404.html for all that is missing, as hosts do."""
@@ -29,12 +31,13 @@ def test_links_lead_into_the_book_from_any_depth(wrong: str, scheme: str, browse
         assert answer.status == HTTPStatus.NOT_FOUND
         assert tab.evaluate("document.documentElement.dataset.theme") == scheme
         chapter = tab.get_by_role("link", name="01 Similarity scores")
-        tab.wait_for_function("document.links[0].href.includes('/a-project/book/')")
+        tab.wait_for_function(LINKS_LEAD_HOME)
         assert chapter.evaluate("link => link.href") == f"{home}notebooks/01_similarity_scores.html"
         tab.get_by_role("searchbox").fill("softmax")
         tab.get_by_role("button", name="Search").click()
         tab.wait_for_url(f"{home}search.html?q=softmax")
         tab.goto(home + wrong)
+        tab.wait_for_function(LINKS_LEAD_HOME)
         tab.get_by_role("link", name="first page").click()
         tab.wait_for_url(f"{home}{contents()[0]}.html")
         tab.close()
