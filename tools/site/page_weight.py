@@ -51,7 +51,7 @@ def weigh(browser: Browser, address: str, page: str) -> Weight:
     tab.on("requestfinished", note)
     tab.goto(address + page, wait_until="networkidle")
     found: collections.Counter[str] = collections.Counter()
-    for url, request in asked.items():
+    for url, request in list(asked.items()):  # asking for sizes lets late ones in
         if url.startswith(address):
             kind = KINDS.get(request.resource_type, "other")
             found[kind] += request.sizes()["responseBodySize"]
