@@ -26,7 +26,7 @@ from moe_tutorial.validation import (
     check_int64,
     check_same_device,
 )
-from moe_tutorial.values import compute_dtype
+from moe_tutorial.values import as_dtype, compute_dtype
 
 Method = Literal["loop", "grouped"]
 
@@ -142,11 +142,11 @@ def _dispatch(
     narrow = autocast and x_TD.dtype != torch.float64
     dtype = torch.get_autocast_dtype(device) if narrow else x_TD.dtype
     flat_TD, flat_gates_TK = x_TD.flatten(0, -2), gates_TK.flatten(0, -2)
-    flat_TD, flat_gates_TK = _as(dtype, flat_TD), _as(compute_dtype(x_TD), flat_gates_TK)
+    flat_TD, flat_gates_TK = as_dtype(dtype, flat_TD), as_dtype(compute_dtype(x_TD), flat_gates_TK)
     flat_experts_TK = experts_TK.flatten(0, -2)
     first, second, activation, *biases = weights
-    biases = [it if it is None else _as(dtype, it) for it in biases]
-    weights = ExpertWeights(_as(dtype, first), _as(dtype, second), activation, *biases)
+    biases = [it if it is None else as_dtype(dtype, it) for it in biases]
+    weights = ExpertWeights(as_dtype(dtype, first), as_dtype(dtype, second), activation, *biases)
     if method is None:
         method = chosen_method(flat_TD, flat_experts_TK, weights)
     elif method == "grouped" and not _can_group(flat_TD, weights):
@@ -195,11 +195,6 @@ def _refuse_vmap(arguments: tuple[Any, ...]) -> None:
             "dispatch does not run under torch.vmap, since how many rows an expert has depends on "
             "values: give a batch as leading dimensions of x_TD instead"
         )
-
-
-def _as(dtype: torch.dtype, tensor: Tensor) -> Tensor:
-    # A conversion that has nothing to do takes a microsecond all the same.
-    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _check(x_TD: Tensor, experts_TK: Tensor, gates_TK: Tensor, weights: ExpertWeights) -> None:
