@@ -15,7 +15,12 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.checkpoint import checkpoint
 
 from moe_tutorial import Experts, FeedForward, MoELayer, Router, dispatch
+from moe_tutorial.layer.block import Attention, Block
 from moe_tutorial.layer.dispatch import chosen_method
+from moe_tutorial.learning.language_model import LanguageModel
+from moe_tutorial.learning.settings import Settings
+from moe_tutorial.learning.text import corpus
+from moe_tutorial.learning.training import train
 
 D, F, E, K = 16, 24, 6, 2
 
@@ -392,6 +397,21 @@ def test_fully_shard_trains_as_before(apart: bool) -> None:
             optimizer.step()
     for (name, one), other in zip(layer.named_parameters(), sharded.parameters(), strict=True):
         assert torch.allclose(one, other.full_tensor(), rtol=1e-5, atol=1e-6), name
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_file_is_refused_for_what_is_spread_over_processes(tmp_path: Path) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    torch.manual_seed(0)
+    model = LanguageModel([Block(Attention(D, 2), layer_of())])
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    text = corpus({"lines": [f"the {i}th line of some text" for i in range(40)]}).training
+    settings = Settings(steps=2, batch_size=2, length=8, warm_up=1)
+    with pytest.raises(ValueError, match=r"spread over processes.*torch\.distributed"):
+        train(model, text, settings, checkpoint=tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+    assert len(train(model, text, settings).losses) == 2
 
 
 @pytest.mark.usefixtures("one_process")

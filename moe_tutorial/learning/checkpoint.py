@@ -137,6 +137,16 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
     return file
 
 
+def check_one_process(model: nn.Module) -> None:
+    """Refuse a model whose parameters are spread over processes: a file would hold some of them."""
+    for name, value in model.named_parameters():
+        if hasattr(value, "full_tensor"):
+            raise ValueError(
+                f"checkpoint must be None for a model that is spread over processes, as {name} is: "
+                "save it with torch.distributed.checkpoint"
+            )
+
+
 def check_weights(model: nn.Module) -> None:
     """Refuse a model with a parameter or a buffer that is not finite."""
     for name, value in model.state_dict().items():

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from moe_tutorial.learning.checkpoint import (
     Checkpoint,
+    check_one_process,
     check_weights,
     checked_path,
     describe,
@@ -104,13 +105,16 @@ def train(
     Raises:
         TypeError: a checkpoint that is no path, or a size that is no int.
         ValueError: a size below 1, a checkpoint that cannot be written, is damaged or belongs to
-            another run (nothing has changed then), or a loss, a gradient (no weight has moved
-            then) or a weight that is not finite (the checkpoint is the last good one).
+            another run (nothing has changed then), a checkpoint of a model that is spread over
+            processes, or a loss, a gradient (no weight has moved then) or a weight that is not
+            finite (the checkpoint is the last good one).
     """
     check_size("save_every", save_every)
     if until is not None:
         check_size("until", until)
     file = None if checkpoint is None else checked_path(checkpoint)
+    if file is not None:
+        check_one_process(model)
     device = next(model.parameters()).device
     windows = torch.Generator("cpu").manual_seed(settings.seed)
     # Another seed than the windows', so that the noise of a draw tells nothing of them.
