@@ -1,7 +1,7 @@
 """Figures that a course can call with its own numbers. Every one returns a ``Picture``."""
 
 from moe_tutorial.figures.bars import draw_grid, expert_bars
-from moe_tutorial.figures.curves import curves, number_table
+from moe_tutorial.figures.curves import curves
 from moe_tutorial.figures.layers import block_diagram, total_and_active
 from moe_tutorial.figures.palette import EXPERT_COLOURS, EXPERT_COLOURS_DARK, expert_colour
 from moe_tutorial.figures.queues import dropped_by_position, expert_queues
@@ -15,6 +15,7 @@ from moe_tutorial.figures.spaces import (
     weighted_sum,
 )
 from moe_tutorial.figures.style import Picture
+from moe_tutorial.figures.tables import Table, number_table, table
 from moe_tutorial.figures.tradeoffs import trade_off
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "EXPERT_COLOURS_DARK",
     "Picture",
     "Scrubber",
+    "Table",
     "block_diagram",
     "centroid_and_logit_space",
     "centroid_space",
@@ -36,6 +38,7 @@ __all__ = [
     "ratios",
     "routing_at_a_glance",
     "sampled_router",
+    "table",
     "three_spaces",
     "total_and_active",
     "trade_off",

@@ -1,4 +1,4 @@
-"""Curves and small tables of numbers: how something changes, and what depends on what."""
+"""Curves: how something changes, and what depends on what."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from moe_tutorial.figures import palette
+from moe_tutorial.figures.labels import End, even_axis, label_ends, log_axis, name_y
 from moe_tutorial.figures.palette import expert_colour
 from moe_tutorial.figures.style import (
     INK,
@@ -14,7 +15,6 @@ from moe_tutorial.figures.style import (
     Picture,
     check_named,
     check_words,
-    listing,
     new_figure,
     numbers,
     plain,
@@ -24,6 +24,8 @@ from moe_tutorial.validation import check_size
 
 # None of these is an expert's: a curve that belongs to an expert names it.
 _CURVE_COLOURS = (INK, palette.ORANGE.light, palette.TEAL.light, palette.GREY.light)
+_SIGNS = ("o", "s", "^", "D")
+_FEW = 12  # up to so many points are shown on their curve
 
 
 def curves(
@@ -37,7 +39,9 @@ def curves(
     levels: Mapping[str, float] | None = None,
     experts: Mapping[str, int] | None = None,
 ) -> Picture:
-    """Curves over one common x axis, told apart by colour and by dashes.
+    """Curves over one common x axis, each with its name at its end.
+
+    Up to twelve points are marked on their curve, so that a reader sees where it was measured.
 
     Args:
         x: the points, ``[N]``.
@@ -86,35 +90,33 @@ def curves(
             raise ValueError(f"{name} must be positive on a logarithmic axis, got {min(values)}")
     if log_y and min(heights, default=1) <= 0:
         raise ValueError(f"levels must be positive on a logarithmic axis, got {min(heights)}")
-    sentences = []
+    sentences, ends = [], []
+    marked = len(x_N) <= _FEW
     with style():
-        figure, (ax,) = new_figure(3.3 + 0.25 * ((len(series) + 1) // 2))
+        figure, (ax,) = new_figure(3.5)
         for i, (name, y_N) in enumerate(y_of.items()):
             colour = _CURVE_COLOURS[i % len(_CURVE_COLOURS)]
             if name in experts:
                 colour = expert_colour(experts[name])
-            ax.plot(x_N, y_N, LINE_STYLES[i % len(LINE_STYLES)], color=colour)
+            line = LINE_STYLES[i % len(LINE_STYLES)]
+            sign = _SIGNS[i % len(_SIGNS)] if marked else None
+            ax.plot(x_N, y_N, line, color=colour, marker=sign, markersize=5, clip_on=False)
+            if len(series) > 1:
+                ends.append(End(name, y_N[-1], {"color": colour}))
             sentences.append(f"{name} {_course(y_N)}.")
-        drawn = ax.get_lines()
-        for name, level in zip(levels, heights, strict=True):
-            ax.axhline(level, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
-            ax.annotate(
-                plain(name),
-                (0.01, level),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 2),
-                textcoords="offset points",
-                fontsize=9.5,
-                color=INK,
-            )
-            sentences.append(f"Level {name} at {level:.3g}.")
         ax.set_xscale("log" if log_x else "linear")
         ax.set_yscale("log" if log_y else "linear")
+        ax.margins(x=0)
+        for name, level in zip(levels, heights, strict=True):
+            dots = {"color": QUIET, "linestyle": (0, (1, 2))}
+            ax.axhline(level, linewidth=1, **dots)
+            ends.append(End(name, level, dots))
+            sentences.append(f"Level {name} at {level:.3g}.")
+        log_axis(ax.xaxis, x_N.tolist()) if log_x else even_axis(ax.xaxis)
+        log_axis(ax.yaxis) if log_y else even_axis(ax.yaxis)
         ax.set_xlabel(plain(x_label))
-        ax.set_ylabel(plain(y_label))
-        if len(series) > 1:
-            labels = [plain(name) for name in series]
-            figure.legend(drawn, labels, loc="outside upper left", ncols=2, handlelength=2.6)
+        name_y(ax, y_label)
+        label_ends(figure, ax, ends)
     logarithmic = {
         (True, False): ", x axis",
         (False, True): ", y axis",
@@ -143,53 +145,4 @@ def _number(value: float) -> str:
         f"{value:.0f}"
         if abs(value) >= 100
         else f"{float(f'{value:.3g}'):.5f}".rstrip("0").rstrip(".")
-    )
-
-
-def number_table(
-    values_RC: Tensor, row_labels: Sequence[str], column_labels: Sequence[str], quantity: str
-) -> Picture:
-    """A table of signed numbers, shaded from orange (negative) over white (0) to purple.
-
-    Args:
-        values_RC: the numbers, one row a label.
-        row_labels: R names.
-        column_labels: C names; up to eight stay readable.
-        quantity: what the numbers are.
-
-    Returns:
-        The figure; its sentence reads out each row.
-
-    Raises:
-        TypeError: values that are no numbers, or a text that is no str.
-        ValueError: labels that do not match the shape, or a value that is not finite.
-    """
-    check_words(quantity=quantity)
-    for label in (*row_labels, *column_labels):
-        check_words(**{"row_labels and column_labels": label})
-    table_RC = numbers("values_RC", values_RC, 2)
-    if table_RC.shape != (len(row_labels), len(column_labels)):
-        raise ValueError(
-            f"values_RC must have shape [{len(row_labels)}, {len(column_labels)}] as the labels "
-            f"have, got {list(table_RC.shape)}"
-        )
-    bound = max(np.abs(table_RC).max(), 1e-12)
-    with style():
-        figure, (ax,) = new_figure(0.9 + 0.36 * len(row_labels))
-        ax.imshow(table_RC, cmap="PuOr", vmin=-1.6 * bound, vmax=1.6 * bound, aspect="auto")
-        for (row, column), value in np.ndenumerate(table_RC):
-            # Adding 0 turns a rounded -0.00 into 0.00.
-            ax.text(column, row, f"{round(value, 2) + 0:.2f}", ha="center", va="center", size=9.5)
-        ax.set_xticks(range(len(column_labels)), [plain(label) for label in column_labels])
-        ax.set_yticks(range(len(row_labels)), [plain(label) for label in row_labels])
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        ax.set_title(plain(quantity))
-    rows = [
-        f"{label}: {listing([f'{round(v, 2) + 0:.2f}' for v in row])}"
-        for label, row in zip(row_labels, table_RC, strict=True)
-    ]
-    return Picture(
-        figure,
-        f"Table of {quantity} for {listing(list(column_labels))}. " + "; ".join(rows) + ".",
     )

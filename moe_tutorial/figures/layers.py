@@ -16,6 +16,7 @@ from moe_tutorial.figures.style import (
     plain,
     style,
 )
+from moe_tutorial.figures.vector import SMALLEST
 from moe_tutorial.layer.block import Block
 from moe_tutorial.layer.moe import MoELayer
 
@@ -50,7 +51,7 @@ def block_diagram(block: Block) -> Picture:
         ax.set_ylim(0, 12.2)
         ax.axis("off")
         ax.plot([1.2, 1.2], [0.9, 11.2], color=INK, linewidth=2.5, zorder=0)
-        ax.text(1.2, 0.4, "tokens, $B \\times S \\times D$", ha="center", va="center")
+        ax.text(1.2, 0.4, "tokens: batch, sequence, width", ha="center", va="center")
         ax.text(1.2, 11.7, "tokens, same shape", ha="center", va="center")
         _branch(ax, 1.6, "RMSNorm", f"attention, {block.attention.num_heads} heads", "")
         _branch(ax, 6.6, "RMSNorm", second, inner)
@@ -87,8 +88,8 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
         for row, (total, active) in enumerate(models.values()):
             ax.barh(row - 0.2, total, height=0.4, color=colours[0], edgecolor=INK, linewidth=0.8)
             ax.barh(row + 0.2, active, height=0.4, color=colours[1], edgecolor=INK, linewidth=0.8)
-            ax.text(total * 1.12, row - 0.2, f"{total:.0f}", va="center", size=9.5)
-            ax.text(active * 1.12, row + 0.2, f"{active:.1f}", va="center", size=9.5)
+            ax.text(total * 1.12, row - 0.2, f"{total:.0f}", va="center", size=SMALLEST)
+            ax.text(active * 1.12, row + 0.2, f"{active:.1f}", va="center", size=SMALLEST)
         ax.set_yticks(range(len(models)), [plain(name) for name in models])
         ax.invert_yaxis()
         ax.set_xscale("log")

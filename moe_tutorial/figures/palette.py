@@ -1,10 +1,9 @@
 """The one palette: every colour of the book once, by its role, on a light page and on a dark one.
 
 Figures, explorers, style sheets and cards take their colours from here. Figures are drawn for the
-light page; ``dark`` translates one for the dark page, colour by colour.
+light page; ``themed`` lets one follow the theme of the page that it stands in.
 """
 
-import colorsys
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -37,6 +36,16 @@ RULE = Colour("#e1e0e9", "#2f3641")
 ACCENT = Colour(EXPERT_COLOURS[0], "#b7a9f6")
 ACCENT_SOFT = Colour("#f4f1fb", "#262238")
 
+QUIET = Colour("#8b95a3", "#7b8594")  # helper lines
+GRID = Colour("#dfe3e8", "#2f3641")  # the two axes through a plane
+UNUSED = Colour("#eceff3", "#262c36")  # an expert that does not run
+UNUSED_EDGE = Colour("#c3c9d1", "#4a5462")
+IDLE = Colour("#c9cfd8", "#566173")  # bars of what is stored or dropped
+ORANGE = Colour("#c2410c", "#f0935f")
+TEAL = Colour("#0f766e", "#4fb8ad")
+GREY = Colour("#7c8694", "#98a2b0")
+SHADE = Colour("#2f7d4f", "#4fc07f")  # logits, more or less opaque
+
 PAGES: Mapping[str, Colour] = {
     "page": PAGE,
     "card": PAGE,  # what figures stand on
@@ -51,6 +60,17 @@ PAGES: Mapping[str, Colour] = {
     "good": Colour("#1d6b45", "#7fc8a2"),
     "bad": Colour("#a3162a", "#f29aa4"),
     "number": Colour("#8a4b08", "#e9b872"),
+    "quiet": QUIET,
+    "grid": GRID,
+    "unused": UNUSED,
+    "unused-edge": UNUSED_EDGE,
+    "idle": IDLE,
+    "orange": ORANGE,
+    "teal": TEAL,
+    "grey": GREY,
+    "shade": SHADE,
+    # Words on an expert light enough for them, who is so in the dark as well.
+    "on-expert": Colour(PAGE.dark, PAGE.dark),
     **{
         f"expert-{expert}": Colour(*pair)
         for expert, pair in enumerate(zip(EXPERT_COLOURS, EXPERT_COLOURS_DARK, strict=True))
@@ -58,25 +78,9 @@ PAGES: Mapping[str, Colour] = {
 }
 """The style sheets' colours: each is ``--book-`` and its name."""
 
-QUIET = Colour("#8b95a3", "#7b8594")  # helper lines
-GRID = Colour("#dfe3e8", "#2f3641")  # the two axes through a plane
-UNUSED = Colour("#eceff3", "#262c36")  # an expert that does not run
-UNUSED_EDGE = Colour("#c3c9d1", "#4a5462")
-IDLE = Colour("#c9cfd8", "#566173")  # bars of what is stored or dropped
-ORANGE = Colour("#c2410c", "#f0935f")
-TEAL = Colour("#0f766e", "#4fb8ad")
-GREY = Colour("#7c8694", "#98a2b0")
-SHADE = Colour("#2f7d4f", "#4fc07f")  # the cells of an explorer's logits, more or less opaque
-
-_DARK = dict(
-    [
-        *zip(EXPERT_COLOURS, EXPERT_COLOURS_DARK, strict=True),
-        *(PAGE, INK, ACCENT_SOFT, QUIET, GRID, UNUSED, UNUSED_EDGE, IDLE, ORANGE, TEAL, GREY),
-        (PAGE.dark, PAGE.dark),  # words on an expert, who is light enough for them in the dark
-    ]
-)
-# The shades of a table are one image of pixels.
-_IMAGE = "filter: invert(0.92) hue-rotate(180deg)"
+# Each role of a figure has a colour of its own. Where two share one, a figure means the last; white
+# is the card's.
+_NAMES = {colour.light: name for name, colour in PAGES.items()} | {PAGE.light: "card"}
 
 
 def expert_colour(expert: int) -> str:
@@ -90,23 +94,13 @@ def readable_on(colour: str) -> str:
     return PAGE.light if 0.299 * red + 0.587 * green + 0.114 * blue < 127.5 else PAGE.dark
 
 
-def dark(svg: str) -> str:
-    """A figure's SVG for a dark page.
+def themed(svg: str) -> str:
+    """A figure's SVG in the pages' variables, so that it follows their theme.
 
-    Each role has a colour of its own, so a translation of colours is enough. Shades between two
-    roles, such as a table's, become as light as they were dark and keep their hue.
+    Other colours than the palette's stay as they are.
     """
-    svg = re.sub(r'\b(fill: |stroke: |fill=")(#[0-9a-f]{6})', _translated, svg)
-    return svg.replace("<image ", f'<image style="{_IMAGE}" ')
-
-
-def _translated(declaration: re.Match[str]) -> str:
-    name, colour = declaration.groups()
-    return name + (_DARK.get(colour) or _turned(colour))
-
-
-def _turned(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    hue, light, strong = colorsys.rgb_to_hls(red, green, blue)
-    rgb = colorsys.hls_to_rgb(hue, 0.09 + 0.85 * (1 - light), strong)
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in rgb)
+    return re.sub(
+        r"#[0-9a-f]{6}\b",
+        lambda colour: f"var(--book-{_NAMES[colour[0]]})" if colour[0] in _NAMES else colour[0],
+        svg,
+    )

@@ -24,6 +24,7 @@ from moe_tutorial.figures.style import (
     plain,
     style,
 )
+from moe_tutorial.figures.vector import SMALLEST
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.routing.probabilities import softmax
 from moe_tutorial.routing.selection import softmax_over_chosen
@@ -58,7 +59,7 @@ def dense_and_sparse(
             (axes[1], sparse_label, chosen),
         ):
             _draw_boxes(ax, num_experts, used, y=0, height=0.9)
-            ax.set_title(plain(label), fontsize=10, fontweight="normal")
+            ax.set_title(plain(label), fontsize=SMALLEST, fontweight="normal")
             _blank(ax, num_experts, (-0.6, 0.6))
     names = listing([str(e) for e in chosen])
     return Picture(
@@ -98,8 +99,8 @@ def routing_at_a_glance(routing: Routing, token: int = 0) -> Picture:
         figure, (top, bars, bottom) = new_figure(5.0, 3, height_ratios=(0.9, 1.7, 2.0))
         middle = (num_experts - 1) / 2
         _blank(top, num_experts, (-1.1, 1.1))
-        _label_box(top, middle, 0.55, "token $u_t$")
-        _label_box(top, middle, -0.65, "router: $s_t = $softmax$(u_t W_{EC})$")
+        _label_box(top, middle, 0.55, "token uₜ")
+        _label_box(top, middle, -0.65, "router: softmax of the logits")
         _down(top, middle, 0.2, -0.3)
         draw_bars(bars, probabilities_E, chosen)
         bars.set_xlim(-0.6, num_experts - 0.4)
@@ -112,7 +113,7 @@ def routing_at_a_glance(routing: Routing, token: int = 0) -> Picture:
             _gate(bottom, expert, -0.95, gate)
             _down(bottom, expert, -0.38, -0.62)
             bottom.plot([expert, middle], [-1.3, -2.2], color=expert_colour(expert), zorder=0)
-        _label_box(bottom, middle, -2.5, r"$y_t = \sum_e g_{te} \, f_e(u_t)$")
+        _label_box(bottom, middle, -2.5, "output yₜ: the sum, weighted by the gates")
     gated = [f"expert {e} with gate {g:.2f}" for e, g in zip(chosen, gates_K, strict=True)]
     return Picture(
         figure,
@@ -162,16 +163,16 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
         # One scale for all rows: only so does a sharpened row look sharper.
         tallest = max(softmax(logits_E[None], row[1]).max().item() for row in rows)
         _blank(head, num_experts, (-1.9, 2.75))
-        _label_box(head, middle, 2.2, "token $u_t$")
+        _label_box(head, middle, 2.2, "token uₜ")
         _down(head, middle, 1.75, 1.15)
-        _label_box(head, middle, 0.7, "router: $l_t = u_t W_{EC}$")
+        _label_box(head, middle, 0.7, "router: a logit for each expert")
         _down(head, middle, 0.2, -0.22)
         _draw_strip(head, logits)
 
         for ax, (_, temperature, experts_K) in zip(bar_axes, rows, strict=True):
             probabilities_TE = softmax(logits_E[None], temperature)
             draw_bars(ax, numbers("probabilities", probabilities_TE[0], 1), experts_K.tolist())
-            ax.set_ylabel("probability", fontsize=9.5)
+            ax.set_ylabel("probability", fontsize=SMALLEST)
             ax.set_xlim(-0.6, num_experts - 0.4)
             ax.set_xticks(range(num_experts))
             ax.set_ylim(0, 1.08 * tallest)
@@ -187,7 +188,7 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
             for expert, gate in zip(experts_K.tolist(), gates_TK[0].tolist(), strict=True):
                 _gate(foot, expert, y, gate)
                 gated.append(f"expert {expert} with gate {gate:.2f}")
-            foot.text(-0.7, y, f"{i + 1}", ha="right", va="center", size=10)
+            foot.text(-0.7, y, f"{i + 1}", ha="right", va="center", size=SMALLEST)
             sentences.append(f"Row {i + 1}, {title}: {listing(gated)}.")
         for i, ax in enumerate(bar_axes):
             ax.set_title(f"{i + 1}  {plain(rows[i][0])}")
@@ -220,10 +221,10 @@ def _draw_strip(ax: Axes, logits_E: np.ndarray) -> None:
             f"{logit:.1f}",
             ha="center",
             va="center",
-            size=9.5,
+            size=SMALLEST,
             color=PAPER if depth > 0.55 else INK,
         )
-        ax.text(expert, -1.65, str(expert), ha="center", va="center", size=9.5)
+        ax.text(expert, -1.65, str(expert), ha="center", va="center", size=SMALLEST)
 
 
 def _draw_boxes(
@@ -249,7 +250,7 @@ def _draw_boxes(
             str(expert),
             ha="center",
             va="center",
-            size=10,
+            size=SMALLEST,
             color=readable_on(colour) if runs else INK,
         )
 
@@ -265,7 +266,7 @@ def _label_box(ax: Axes, x: float, y: float, text: str) -> None:
         text,
         ha="center",
         va="center",
-        size=10.5,
+        size=11.5,
         bbox={
             "boxstyle": "round,pad=0.4",
             "facecolor": palette.ACCENT_SOFT.light,

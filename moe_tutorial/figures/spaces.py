@@ -94,7 +94,7 @@ def centroid_and_logit_space(x_D: Tensor, centroids_ED: Tensor) -> Picture:
     with style():
         figure, (plane, bars) = new_figure(6.6, 2, height_ratios=(2.1, 1))
         _draw_plane(plane, token, centroids)
-        plane.set_title("Centroid space: the weights $W_{EC}$")
+        plane.set_title("Centroid space: the router's weights")
         _draw_logits(bars, logits_E)
     return Picture(
         figure,
@@ -128,13 +128,13 @@ def three_spaces(x_D: Tensor, centroids_ED: Tensor, k: int, temperature: float =
     with style():
         figure, (plane, bars, decision) = new_figure(8.4, 3, height_ratios=(2.1, 1, 1))
         _draw_plane(plane, token, centroids)
-        plane.set_title("1  Centroid space: the weights $W_{EC}$")
+        plane.set_title("1  Centroid space: the router's weights")
         _draw_logits(bars, logits_E)
-        bars.set_title(r"2  Logit space: $l_t = u_t W_{EC}$")
+        bars.set_title("2  Logit space: token times centroid")
         draw_bars(decision, probabilities_E, chosen)
         expert_axis(decision, len(probabilities_E))
         decision.set_ylabel("probability")
-        decision.set_title(rf"3  Decision space: $s_t = $softmax$(l_t)$, top {k} outlined")
+        decision.set_title(f"3  Decision space: softmax, top {k} outlined")
     return Picture(
         figure,
         _plane_sentence(token, centroids)
@@ -174,7 +174,7 @@ def weighted_sum(outputs_KD: Tensor, gates_K: Tensor, experts_K: Tensor) -> Pict
             label_expert(ax, outputs[i][0], outputs[i][1], expert, str(expert), size=16)
         _arrow(ax, np.zeros(2), tips[-1], INK, width=2.2)
         middle = (tips[-1][0] / 2, tips[-1][1] / 2)
-        ax.annotate("$y_t$", middle, xytext=(7, -9), textcoords="offset points", size=12)
+        ax.annotate("yₜ", middle, xytext=(7, -9), textcoords="offset points", size=12)
         _frame_plane(ax, np.vstack([tips, 1.15 * outputs]))
         ax.set_xlabel("output coordinate 0")
         ax.set_ylabel("output coordinate 1")
@@ -230,7 +230,7 @@ def _draw_plane(
     if x_D.any():
         _arrow(ax, np.zeros(2), x_D, INK, width=2.2)
     middle = (x_D[0] / 2, x_D[1] / 2)
-    ax.annotate("token $u_t$", middle, xytext=(6, -12), textcoords="offset points", size=10.5)
+    ax.annotate("token uₜ", middle, xytext=(6, -12), textcoords="offset points", size=11.5)
     _frame_plane(ax, points)
     ax.set_xlabel("coordinate 0")
     ax.set_ylabel("coordinate 1")

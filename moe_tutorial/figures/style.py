@@ -1,7 +1,7 @@
 """One style for every figure: vector output, an expert's own colour, a sentence that says it all.
 
-Figures are drawn 4.8 inches wide, so that on a phone, where they shrink to about 340 px, the
-smallest letters still have 9 px.
+Figures are drawn 4.8 inches wide with letters of 11 points or more, so that on a phone, where they
+are 350 px wide, the smallest letters still have 11 px.
 """
 
 import copy
@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from moe_tutorial.figures import palette
+from moe_tutorial.figures.captions import caption_html, caption_text
 from moe_tutorial.figures.palette import expert_colour, readable_on
+from moe_tutorial.figures.vector import SMALLEST, book_svg
 
 INK = palette.INK.light
 QUIET = palette.QUIET.light
@@ -36,15 +38,15 @@ SERIES = (
 WIDTH = 4.8
 
 _SETTINGS: Mapping[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 10.5,
+    "font.family": "DejaVu Sans",  # measured with these, shown in narrower ones
+    "font.size": 11.5,
+    "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
-    "legend.fontsize": 9.5,
+    "axes.labelsize": 11,
+    "xtick.labelsize": SMALLEST,
+    "ytick.labelsize": SMALLEST,
+    "legend.fontsize": SMALLEST,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -58,7 +60,7 @@ _SETTINGS: Mapping[str, Any] = {
     "lines.linewidth": 2,
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     # Element ids come from this salt and not from a random one: the same figure, the same bytes.
     "svg.hashsalt": "moe_tutorial",
 }
@@ -86,15 +88,28 @@ class Picture:
 
     @property
     def svg(self) -> str:
-        """The figure as one SVG document, the same bytes for the same numbers."""
+        """The figure as one SVG element, the same bytes for the same numbers."""
         buffer = io.StringIO()
         with style():
             # Drawing moves axes and texts a little, and the next drawing would begin from there.
-            copy.deepcopy(self.figure).savefig(
-                buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": self.alt}
-            )
-        label = self.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-        return buffer.getvalue().replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+            copy.deepcopy(self.figure).savefig(buffer, format="svg", metadata={"Date": None})
+        return book_svg(buffer.getvalue(), self.alt)
+
+    def captioned(self, number: str, takeaway: str) -> "CaptionedPicture":
+        """The picture with its number in the chapter and the sentence to take away from it.
+
+        Args:
+            number: chapter and place in it, such as ``"2.1"``.
+            takeaway: what the reader should see, from the same numbers as the picture.
+
+        Returns:
+            A picture that Jupyter shows with its caption below.
+
+        Raises:
+            TypeError: a text that is no str.
+            ValueError: a number of another form, or a takeaway that is no sentence.
+        """
+        return CaptionedPicture(self, number, takeaway)
 
     def __repr__(self) -> str:
         return self.alt
@@ -104,6 +119,32 @@ class Picture:
             {"image/svg+xml": self.svg, "text/plain": self.alt},
             {"mystnb": {"image": {"alt": self.alt}}},
         )
+
+
+class CaptionedPicture(Picture):
+    """A picture with a numbered caption; :meth:`Picture.captioned` makes it.
+
+    Attributes:
+        number: chapter and place in it.
+        takeaway: the caption's sentence.
+    """
+
+    def __init__(self, picture: Picture, number: str, takeaway: str) -> None:
+        super().__init__(picture.figure, picture.alt)
+        self._start, self.takeaway = caption_text(number, takeaway)
+        self.number = number
+
+    def _ipython_display_(self) -> None:
+        # Two outputs: of one with several forms, a reader would see either picture or caption.
+        from IPython.display import display
+
+        picture, metadata = self._repr_mimebundle_()
+        caption = {
+            "text/html": caption_html(self.number, self.takeaway),
+            "text/plain": f"{self._start} {self.takeaway}",
+        }
+        display(picture, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
+        display(caption, raw=True)  # type: ignore[no-untyped-call]
 
 
 # --- what a figure can be given ---
@@ -182,8 +223,8 @@ def plain(text: str) -> str:
 
 
 def new_figure(height: float, rows: int = 1, **subplots: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of the book's width with ``rows`` axes below each other."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    """A figure of the book's width with ``rows`` axes below each other; a pixel is a point."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=72)
     axes = figure.subplots(rows, 1, squeeze=False, **subplots)[:, 0]
     return figure, axes
 
@@ -201,7 +242,9 @@ def label_expert(ax: Axes, x: float, y: float, expert: int, text: str, size: flo
     """A disc in the expert's colour with a few characters on it."""
     colour = expert_colour(expert)
     ax.plot(x, y, "o", markersize=size, color=colour, markeredgecolor=INK, zorder=5)
-    ax.text(x, y, text, ha="center", va="center", size=9.5, color=readable_on(colour), zorder=6)
+    ax.text(
+        x, y, text, ha="center", va="center", size=SMALLEST, color=readable_on(colour), zorder=6
+    )
 
 
 def listing(words: Sequence[str]) -> str:

@@ -1,0 +1,218 @@
+"""Tables: lists of numbers with a head, right-aligned, stacked on a phone where they are wide."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from torch import Tensor
+
+from moe_tutorial.figures.captions import caption_html, caption_text
+from moe_tutorial.figures.labels import MINUS
+from moe_tutorial.figures.palette import ACCENT, ORANGE
+from moe_tutorial.figures.style import check_named, check_words, listing, numbers
+from moe_tutorial.validation import check_size
+
+STRONGEST = 45  # per cent of a colour in a cell: words on it stay readable in both themes
+
+
+class Table:
+    """Columns of texts and numbers, the first of them naming the rows.
+
+    Jupyter displays it as HTML, a terminal as aligned text. :func:`table` and :func:`number_table`
+    make it.
+
+    Args:
+        columns: for each head its cells, as texts.
+        right: the heads of the columns that hold numbers.
+        shades: for each cell beside the first column a number from -1 to 1, or none.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[str]],
+        right: Sequence[str],
+        shades: np.ndarray | None = None,
+        caption: tuple[str, str] | None = None,
+    ) -> None:
+        self._columns, self._right, self._shades = columns, right, shades
+        self._caption = caption
+
+    def captioned(self, number: str, takeaway: str) -> "Table":
+        """The table with its number in the chapter and the sentence to take away from it.
+
+        Args:
+            number: chapter and place in it, such as ``"3.1"``; tables are counted by themselves.
+            takeaway: what the reader should see.
+
+        Returns:
+            The same table, with "Table 3.1." and the sentence below.
+
+        Raises:
+            TypeError: a text that is no str.
+            ValueError: a number of another form, or a takeaway that is no sentence.
+        """
+        caption_text(number, takeaway, "Table")
+        return Table(self._columns, self._right, self._shades, (number, takeaway))
+
+    @property
+    def html(self) -> str:
+        """The table as HTML, the same bytes for the same cells."""
+        kind = "moe-shaded" if self._shades is not None else "moe-cards"
+        kinds = f"moe-table {kind}" if len(self._columns) > 3 else "moe-table"
+        caption = caption_html(*self._caption, "Table", "figcaption") if self._caption else ""
+        head = "".join(
+            f'<th scope="col"{self._place(column)}>{escape(column)}</th>'
+            for column in self._columns
+        )
+        body = "".join(
+            "<tr>" + "".join(self._cell(r, c, text) for c, text in enumerate(row)) + "</tr>\n"
+            for r, row in enumerate(zip(*self._columns.values(), strict=True))
+        )
+        return (
+            f'<figure class="moe-table-figure"><table class="{kinds}">\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>{caption}</figure>"
+        )
+
+    def _place(self, column: str) -> str:
+        return ' class="number" style="text-align: right"' if column in self._right else ""
+
+    def _cell(self, row: int, column: int, text: str) -> str:
+        head = list(self._columns)[column]
+        if column == 0:
+            return f'<th scope="row"{self._place(head)}>{escape(text)}</th>'
+        start = f'<td data-label="{escape(head)}"'
+        if self._shades is None:
+            return f"{start}{self._place(head)}>{escape(text)}</td>"
+        shade = self._shades[row, column - 1]
+        # The page's colour, which knows the dark; in a notebook the light one.
+        colour = (
+            f"var(--book-accent, {ACCENT.light})" if shade > 0
+            else f"var(--book-orange, {ORANGE.light})"
+        )  # fmt: skip
+        mixed = f"color-mix(in srgb, {colour} {round(STRONGEST * abs(shade))}%, transparent)"
+        return (
+            f'{start} class="number" style="text-align: right; background: {mixed}">'
+            f"{escape(text)}</td>"
+        )
+
+    def __repr__(self) -> str:
+        rows = [list(self._columns), *zip(*self._columns.values(), strict=True)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if head in self._right else cell.ljust(width)
+                for cell, width, head in zip(row, widths, self._columns, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
+        if self._caption:
+            lines.append(" ".join(caption_text(*self._caption, "Table")))
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": repr(self)}
+
+
+def table(
+    columns: Mapping[str, Sequence[object] | Tensor], *, digits: int | Mapping[str, int] = 2
+) -> Table:
+    """A table of named columns; the first names the rows.
+
+    Args:
+        columns: for each column's head its entries ``[N]``: texts, or numbers. Whole numbers are
+            written as they are.
+        digits: decimals of the other numbers, for all columns or for those that it names (others
+            have 2).
+
+    Returns:
+        The table. Columns of numbers are right-aligned, and on a phone a table of more than three
+        columns becomes a list of cards.
+
+    Raises:
+        TypeError: a head that is no str, entries that are neither texts nor numbers, or digits
+            that are no int.
+        ValueError: no columns, columns of different lengths, tensors that are not one-dimensional,
+            or digits for a column that is not there.
+    """
+    check_named("columns", columns)
+    wanted = digits if isinstance(digits, Mapping) else dict.fromkeys(columns, digits)
+    for head, places in wanted.items():
+        check_size(f"digits[{head!r}]", places, least=0)
+        if head not in columns:
+            raise ValueError(f"digits must name columns ({', '.join(columns)}), got {head!r}")
+    cells: dict[str, list[str]] = {}
+    right = []
+    for head, entries in columns.items():
+        if isinstance(entries, Tensor):
+            numbers(f"columns[{head!r}]", entries, 1)
+            entries = entries.tolist()
+        listed = list(entries)
+        if all(isinstance(entry, int | float | np.number) for entry in listed):
+            right.append(head)
+        cells[head] = [_written(head, entry, wanted.get(head, 2)) for entry in listed]
+        length = len(next(iter(cells.values())))
+        if len(listed) != length:
+            raise ValueError(
+                f"columns must all have {length} entries as the first has, got {len(listed)} for "
+                f"{head!r}"
+            )
+    return Table(cells, right)
+
+
+def _written(head: str, entry: object, places: int) -> str:
+    if isinstance(entry, bool | str):
+        return str(entry)
+    if isinstance(entry, int | np.integer):
+        return str(int(entry)).replace("-", MINUS)
+    if isinstance(entry, float | np.floating):
+        return _decimals(float(entry), places)
+    raise TypeError(
+        f"columns[{head!r}] must hold texts or numbers, got {entry!r} of type "
+        f"{type(entry).__name__}"
+    )
+
+
+def _decimals(value: float, places: int) -> str:
+    # Adding 0 turns a rounded -0.00 into 0.00.
+    return f"{round(value, places) + 0:.{places}f}".replace("-", MINUS)
+
+
+def number_table(
+    values_RC: Tensor, row_labels: Sequence[str], column_labels: Sequence[str], quantity: str
+) -> Table:
+    """A table of signed numbers, shaded orange where negative and purple where positive.
+
+    The nearer to 0, the fainter: a cell of 0 has the page's own colour, in the dark too.
+
+    Args:
+        values_RC: the numbers, one row a label.
+        row_labels: R names.
+        column_labels: C names; up to five stay readable on a phone.
+        quantity: what the numbers are; the head of the rows' names.
+
+    Returns:
+        The table, two decimals a number.
+
+    Raises:
+        TypeError: values that are no numbers, or a text that is no str.
+        ValueError: labels that do not match the shape, or a value that is not finite.
+    """
+    check_words(quantity=quantity)
+    for label in (*row_labels, *column_labels):
+        check_words(**{"row_labels and column_labels": label})
+    table_RC = numbers("values_RC", values_RC, 2)
+    if table_RC.shape != (len(row_labels), len(column_labels)):
+        raise ValueError(
+            f"values_RC must have shape [{len(row_labels)}, {len(column_labels)}] as the labels "
+            f"have, got {list(table_RC.shape)}"
+        )
+    columns = {quantity: list(row_labels)}
+    for label, values_R in zip(column_labels, table_RC.T, strict=True):
+        columns[label] = [_decimals(value, 2) for value in values_R]
+    if len(columns) <= len(column_labels):
+        raise ValueError(
+            f"column_labels must differ from one another and from quantity, got "
+            f"{listing(list(column_labels))} beside {quantity!r}"
+        )
+    shades_RC = table_RC / max(np.abs(table_RC).max(), 1e-12)
+    return Table(columns, list(column_labels), shades_RC)
