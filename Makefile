@@ -137,7 +137,7 @@ test: setup
 
 # Two at a time, with as many threads each as there are cores: one that waits must not spin meanwhile.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2
-NBVAL := $(PYTEST) --nbval notebooks --dist loadscope -p no:cacheprovider
+NBVAL := MOE_TUTORIAL_PROGRESS=off $(PYTEST) --nbval notebooks --dist loadscope -p no:cacheprovider
 
 lint: .venv/ready
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check .

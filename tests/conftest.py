@@ -1,11 +1,16 @@
 """What all tests share: one thread each, every device there is, repeatable examples."""
 
+import os
+
 import hypothesis
 import pytest
 import torch
 
 # Two pytest workers on two cores: more threads would only wait for one another.
 torch.set_num_threads(1)
+
+# Checks, in programs that tests start too, leave the progress of whoever runs the tests alone.
+os.environ["MOE_TUTORIAL_PROGRESS"] = "off"
 
 # The same examples on every run: a failure can be repeated, and a pass means the same tomorrow.
 hypothesis.settings.register_profile(

@@ -28,12 +28,14 @@ from nbclient.exceptions import CellTimeoutError
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-# The kernels inherit these: one order of sets and dictionaries, one way of drawing, one thread.
+# The kernels inherit these: one order of sets and dictionaries, one way of drawing, one thread, and
+# no note of the exercises in the home of whoever executes them.
 # Two kernels at a time share the machine, and more threads would only wait for one another.
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "OMP_NUM_THREADS": "1",
+    "MOE_TUTORIAL_PROGRESS": "off",
 }
 CELL_TIMEOUT = 60  # seconds; a whole chapter takes less than twenty
 

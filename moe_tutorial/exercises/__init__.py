@@ -1,4 +1,4 @@
-"""Checks for the book's exercises: ``check("1.1", my_function)``."""
+"""Checks for the book's exercises: ``check("1.1", my_function)``, and ``progress()`` in them."""
 
 import reprlib
 from typing import Any
@@ -17,6 +17,7 @@ from moe_tutorial.exercises import (
     chapter_10,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
+from moe_tutorial.exercises.record import Progress, forget_progress, look_up, remember
 
 EXERCISES: dict[str, Exercise] = {
     exercise.number: exercise
@@ -56,7 +57,29 @@ def check(number: str, answer: Any) -> Verdict:
     if not isinstance(number, str) or number not in EXERCISES:
         known = ", ".join(EXERCISES)
         raise ValueError(f"number must be one of {known}, got {reprlib.repr(number)}")
-    return EXERCISES[number].check(answer)
+    verdict = EXERCISES[number].check(answer)
+    remember(number, verdict.status, answer)
+    return verdict
 
 
-__all__ = ["EXERCISES", "Exercise", "Mistake", "Verdict", "check"]
+def progress() -> Progress:
+    """Which of the book's exercises you have solved, tried or not yet tried, chapter by chapter.
+
+    ``check`` notes what it finds of your own answers, never of the book's solutions, in one small
+    file in your user's data folder, and nothing is sent anywhere. In Colab the file lives as long
+    as the machine does. The environment variable ``MOE_TUTORIAL_PROGRESS`` names another file, or
+    is ``off``; ``forget_progress()`` removes the file.
+    """
+    return look_up(EXERCISES)
+
+
+__all__ = [
+    "EXERCISES",
+    "Exercise",
+    "Mistake",
+    "Progress",
+    "Verdict",
+    "check",
+    "forget_progress",
+    "progress",
+]
