@@ -3,7 +3,7 @@
 - A description, its own or its first sentences; with html.baseurl or BOOK_URL, also addresses,
   a social card (book_cards.py), a sitemap and robots.txt. No address, no guess at one.
 - How long it takes to read, under the title.
-- Class names for what every chapter has: its aims, its question to predict, its exercises.
+- Class names for what every chapter has: its aims, its exercises.
 - A page for addresses that do not exist, and a first page that leads to the book.
 """
 
@@ -91,9 +91,7 @@ def examine(app: Sphinx, document: nodes.document) -> None:
         about["book_minutes"] = minutes(document)
     for paragraph in list(document.findall(nodes.paragraph)):
         text = plain(paragraph)
-        if text.startswith("Predict first."):
-            paragraph["classes"].append("predict")
-        elif text == "After this chapter you can":
+        if text == "After this chapter you can":
             aims = nodes.container(classes=["aims"])
             goals = paragraph.next_node(nodes.bullet_list, descend=False, siblings=True)
             paragraph.replace_self(aims)
