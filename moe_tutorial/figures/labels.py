@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from moe_tutorial.figures.style import INK, WIDTH, plain
+from moe_tutorial.figures.style import WIDTH, plain
 from moe_tutorial.figures.vector import SMALLEST
 
 MINUS = "\N{MINUS SIGN}"
@@ -27,7 +27,7 @@ class End(NamedTuple):
     look: dict[str, Any]  # of the line that leads from the curve to its label
 
 
-def label_ends(figure: Figure, ax: Axes, ends: Sequence[End], letters: int = 16) -> None:
+def label_ends(figure: Figure, ax: Axes, ends: Sequence[End], letters: int = 18) -> None:
     """Write each curve's name at the right of its end; names that would overlap move apart.
 
     Afterwards the axes keep their place: call it last.
@@ -38,7 +38,7 @@ def label_ends(figure: Figure, ax: Axes, ends: Sequence[End], letters: int = 16)
         ends: the curves' names and last values.
         letters: how long a line of a label may be, if no word is longer.
     """
-    words = [textwrap.wrap(end.text, letters, break_long_words=False) for end in ends]
+    words = [_balanced(end.text, letters) for end in ends]
     texts = [
         figure.text(0, 0, plain("\n".join(lines)), size=SMALLEST, linespacing=1.2, va="center")
         for lines in words
@@ -65,6 +65,18 @@ def label_ends(figure: Figure, ax: Axes, ends: Sequence[End], letters: int = 16)
                 transform=figure.dpi_scale_trans, **{"linewidth": 1, **end.look},
             )
         )  # fmt: skip
+
+
+def _balanced(text: str, letters: int) -> list[str]:
+    """As few lines as possible, and then as short as possible: no word is left alone."""
+    found = textwrap.wrap(text, letters, break_long_words=False)
+    while letters > 1:
+        letters -= 1
+        narrower = textwrap.wrap(text, letters, break_long_words=False)
+        if len(narrower) > len(found):
+            return found
+        found = narrower
+    return found
 
 
 def apart(wanted: np.ndarray, heights: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -138,8 +150,3 @@ def even_axis(axis: Axis, ticks: int = 6) -> None:
 def written(value: float) -> str:
     """A number without needless zeros and powers: 4096, 0.0316."""
     return f"{value:.6f}".rstrip("0").rstrip(".").replace("-", MINUS)
-
-
-def note(ax: Axes, text: str, x: float, y: float, **look: Any) -> None:
-    """Words at a point of the axes' data, in ink and of the smallest size."""
-    ax.text(x, y, text, **{"size": SMALLEST, "color": INK, **look})

@@ -1,8 +1,9 @@
 """Pictures of the layer: the block around it, and how much of a model a token uses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
 
 from moe_tutorial.figures import palette
 from moe_tutorial.figures.style import (
@@ -39,28 +40,28 @@ def block_diagram(block: Block) -> Picture:
     if isinstance(block.layer, MoELayer):
         num_experts, _, hidden_width = block.layer.experts.out_EDF.shape
         second = f"MoE layer: router, {block.layer.router.config.k} of {num_experts} experts"
-        inner = f"each expert: {width} to {hidden_width} to {width}"
+        inner = [f"each expert: {width} to {hidden_width} to {width}"]
         if block.layer.shared is not None:
-            inner += ", and one shared"
+            inner.append("and one shared")
     else:
         second = "feed-forward layer"
-        inner = f"{width} to {block.layer.out.in_features} to {width}"
+        inner = [f"{width} to {block.layer.out.in_features} to {width}"]
     with style():
         figure, (ax,) = new_figure(5.2)
         ax.set_xlim(0, 10)
         ax.set_ylim(0, 12.2)
         ax.axis("off")
         ax.plot([1.2, 1.2], [0.9, 11.2], color=INK, linewidth=2.5, zorder=0)
-        ax.text(1.2, 0.4, "tokens: batch, sequence, width", ha="center", va="center")
-        ax.text(1.2, 11.7, "tokens, same shape", ha="center", va="center")
-        _branch(ax, 1.6, "RMSNorm", f"attention, {block.attention.num_heads} heads", "")
-        _branch(ax, 6.6, "RMSNorm", second, inner)
+        ax.text(0.2, 0.4, "tokens: batch, sequence, width", va="center")
+        ax.text(0.2, 11.7, "tokens, same shape", va="center")
+        _branch(ax, 1.6, ["RMSNorm"], [f"attention, {block.attention.num_heads} heads"])
+        _branch(ax, 6.4, ["RMSNorm"], [second, *inner])
     return Picture(
         figure,
         f"A transformer block, from bottom to top, around a straight residual stream of width "
         f"{width}. First branch: RMSNorm, then attention with {block.attention.num_heads} heads, "
-        f"added back to the stream. Second branch: RMSNorm, then the {second} ({inner}), added "
-        "back to the stream that it left.",
+        f"added back to the stream. Second branch: RMSNorm, then the {second} "
+        f"({', '.join(inner)}), added back to the stream that it left.",
     )
 
 
@@ -105,22 +106,35 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
     )
 
 
-def _branch(ax: Axes, y: float, first: str, second: str, note: str) -> None:
+def _branch(ax: Axes, y: float, first: Sequence[str], second: Sequence[str]) -> None:
     """Leave the stream at y, pass two boxes, and come back to a plus sign."""
     arrow = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
-    box = {
-        "boxstyle": "round,pad=0.45",
-        "facecolor": palette.ACCENT_SOFT.light,
-        "edgecolor": palette.ACCENT.light,
-    }
-    middle = 6.0
+    middle, back = 6.0, y + 3.9 + 0.3 * (len(second) - 1)
     ax.plot([1.2, middle], [y, y], color=INK, linewidth=1.2)
     ax.annotate("", (middle, y + 0.75), xytext=(middle, y), arrowprops=arrow)
-    ax.text(middle, y + 1.2, first, ha="center", va="center", bbox=box)
-    ax.annotate("", (middle, y + 2.15), xytext=(middle, y + 1.65), arrowprops=arrow)
-    text = second if not note else f"{second}\n{note}"
-    ax.text(middle, y + 2.75, text, ha="center", va="center", bbox=box, linespacing=1.4)
-    ax.plot([middle, middle], [y + 3.3, y + 3.9], color=INK, linewidth=1.2)
-    ax.annotate("", (1.55, y + 3.9), xytext=(middle, y + 3.9), arrowprops=arrow)
-    ax.plot(1.2, y + 3.9, "o", markersize=17, color=PAPER, markeredgecolor=INK)
-    ax.text(1.2, y + 3.87, "+", ha="center", va="center", size=13)
+    top = _box(ax, middle, y + 0.75, first)
+    ax.annotate("", (middle, top + 0.55), xytext=(middle, top), arrowprops=arrow)
+    top = _box(ax, middle, top + 0.55, second)
+    ax.plot([middle, middle], [top, back], color=INK, linewidth=1.2)
+    ax.annotate("", (1.55, back), xytext=(middle, back), arrowprops=arrow)
+    ax.plot(1.2, back, "o", markersize=17, color=PAPER, markeredgecolor=INK)
+    ax.text(1.2, back - 0.03, "+", ha="center", va="center", size=13)
+
+
+def _box(ax: Axes, x: float, low: float, lines: Sequence[str]) -> float:
+    """A box that stands at ``low`` with a few lines on it; where it ends."""
+    width, height = 0.18 * max(map(len, lines)) + 0.7, 0.42 * len(lines) + 0.45
+    ax.add_patch(
+        FancyBboxPatch(
+            (x - width / 2, low),
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=0.15",
+            facecolor=palette.ACCENT_SOFT.light,
+            edgecolor=palette.ACCENT.light,
+        )
+    )
+    for n, line in enumerate(lines):
+        y = low + height / 2 + 0.42 * ((len(lines) - 1) / 2 - n)
+        ax.text(x, y, line, ha="center", va="center", size=SMALLEST)
+    return low + height

@@ -9,6 +9,7 @@ from torch import Tensor
 from moe_tutorial.figures import palette
 from moe_tutorial.figures.bars import draw_bars
 from moe_tutorial.figures.palette import expert_colour
+from moe_tutorial.figures.placing import Label, Obstacle, place_labels
 from moe_tutorial.figures.style import (
     INK,
     QUIET,
@@ -60,9 +61,10 @@ def centroid_space(
     ringed = [] if chosen is None else expert_ids("chosen", chosen, len(centroids))
     with style():
         figure, (ax,) = new_figure(4.6)
-        _draw_plane(ax, token, centroids, ringed, project)
+        obstacles = _draw_plane(ax, token, centroids, ringed, project)
         ax.set_xlabel(plain(axes[0]))
         ax.set_ylabel(plain(axes[1]))
+        place_labels(figure, ax, [Label("token uₜ", *token)], obstacles)
     if project:
         sentence = _plane_sentence(token, centroids)
     else:
@@ -93,9 +95,10 @@ def centroid_and_logit_space(x_D: Tensor, centroids_ED: Tensor) -> Picture:
     logits_E = numbers("logits", dot_scores(x_D[None], centroids_ED)[0], 1)
     with style():
         figure, (plane, bars) = new_figure(6.6, 2, height_ratios=(2.1, 1))
-        _draw_plane(plane, token, centroids)
+        obstacles = _draw_plane(plane, token, centroids)
         plane.set_title("Centroid space: the router's weights")
         _draw_logits(bars, logits_E)
+        place_labels(figure, plane, [Label("token uₜ", *token)], obstacles)
     return Picture(
         figure,
         _plane_sentence(token, centroids)
@@ -127,7 +130,7 @@ def three_spaces(x_D: Tensor, centroids_ED: Tensor, k: int, temperature: float =
     logits_E = numbers("logits", logits_TE[0], 1)
     with style():
         figure, (plane, bars, decision) = new_figure(8.4, 3, height_ratios=(2.1, 1, 1))
-        _draw_plane(plane, token, centroids)
+        obstacles = _draw_plane(plane, token, centroids)
         plane.set_title("1  Centroid space: the router's weights")
         _draw_logits(bars, logits_E)
         bars.set_title("2  Logit space: token times centroid")
@@ -135,6 +138,7 @@ def three_spaces(x_D: Tensor, centroids_ED: Tensor, k: int, temperature: float =
         expert_axis(decision, len(probabilities_E))
         decision.set_ylabel("probability")
         decision.set_title(f"3  Decision space: softmax, top {k} outlined")
+        place_labels(figure, plane, [Label("token uₜ", *token)], obstacles)
     return Picture(
         figure,
         _plane_sentence(token, centroids)
@@ -173,11 +177,13 @@ def weighted_sum(outputs_KD: Tensor, gates_K: Tensor, experts_K: Tensor) -> Pict
             _arrow(ax, tips[i], tips[i + 1], expert_colour(expert), width=2.6)
             label_expert(ax, outputs[i][0], outputs[i][1], expert, str(expert), size=16)
         _arrow(ax, np.zeros(2), tips[-1], INK, width=2.2)
-        middle = (tips[-1][0] / 2, tips[-1][1] / 2)
-        ax.annotate("yₜ", middle, xytext=(7, -9), textcoords="offset points", size=12)
         _frame_plane(ax, np.vstack([tips, 1.15 * outputs]))
         ax.set_xlabel("output coordinate 0")
         ax.set_ylabel("output coordinate 1")
+        arrows = [Obstacle(np.stack([np.zeros(2), output]), 3) for output in outputs]
+        arrows += [Obstacle(tips, 3), Obstacle(tips[[0, -1]], 3)]
+        discs = Obstacle(outputs, 10, joined=False)
+        place_labels(figure, ax, [Label("yₜ", *tips[-1])], [*arrows, discs])
     weighted = [f"expert {e} with gate {g:.2f}" for e, g in zip(ids, gates, strict=True)]
     return Picture(
         figure,
@@ -206,14 +212,20 @@ def _draw_plane(
     centroids_ED: np.ndarray,
     ringed: Collection[int] = (),
     project: bool = True,
-) -> None:
+) -> list[Obstacle]:
+    """Draw the plane; what the token's label must not cover."""
     points = np.vstack([centroids_ED, x_D])
+    obstacles = [
+        Obstacle(centroids_ED, 10, joined=False),
+        Obstacle(np.stack([np.zeros(2), x_D]), 4),
+    ]
     if project:
         direction = x_D / np.linalg.norm(x_D)
         reach = centroids_ED @ direction
         ends = np.array([reach.min() - 0.2, reach.max() + 0.3])
         ax.plot(*np.outer(direction, ends), color=QUIET, linewidth=1, zorder=1)
         points = np.vstack([points, np.outer(ends, direction)])
+        obstacles.append(Obstacle(np.outer(ends, direction), 2))
     numbered = range(len(centroids_ED)) if len(centroids_ED) <= 16 else ringed
     for expert, (x, y) in enumerate(centroids_ED):
         colour = expert_colour(expert)
@@ -221,6 +233,7 @@ def _draw_plane(
             foot = reach[expert] * direction
             ax.plot((x, foot[0]), (y, foot[1]), color=QUIET, linewidth=0.8, linestyle=":")
             ax.plot(*foot, "o", color=colour, markersize=4, zorder=3)
+            obstacles.append(Obstacle(np.stack([centroids_ED[expert], foot]), 1, weight=20))
         if expert in numbered:
             label_expert(ax, x, y, expert, str(expert), size=16)
         else:
@@ -229,11 +242,10 @@ def _draw_plane(
             ax.plot(x, y, "o", markersize=20, color="none", markeredgecolor=INK, mew=2, zorder=4)
     if x_D.any():
         _arrow(ax, np.zeros(2), x_D, INK, width=2.2)
-    middle = (x_D[0] / 2, x_D[1] / 2)
-    ax.annotate("token uₜ", middle, xytext=(6, -12), textcoords="offset points", size=11.5)
     _frame_plane(ax, points)
     ax.set_xlabel("coordinate 0")
     ax.set_ylabel("coordinate 1")
+    return obstacles
 
 
 def _draw_logits(ax: Axes, logits_E: np.ndarray) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from moe_tutorial.figures.labels import even_axis, log_axis, name_y
+from moe_tutorial.figures.placing import Label, Obstacle, place_labels
 from moe_tutorial.figures.style import (
     INK,
     LINE_STYLES,
@@ -27,66 +29,83 @@ def trade_off(
     x_label: str,
     y_label: str,
     start: tuple[Tensor, Tensor] | None = None,
+    setting: str = "{:g}",
 ) -> Picture:
     """Two measures against each other, along the settings of each remedy.
 
     A point is the mean over the seeds and its cross reaches from the smallest to the largest seed.
+    The point of each remedy with the lowest y is named with its setting. Where y reaches over more
+    than a factor of four, its axis is logarithmic.
 
     Args:
         remedies: for each of up to four names its settings ``[N]``, and x and y ``[N, seeds]``.
         x_label: what x measures.
-        y_label: what y measures.
+        y_label: what y measures: an error or a loss, of which less is better.
         start: x and y ``[seeds]`` without any remedy.
+        setting: how a setting is written, such as ``"{:g} steps"``.
 
     Returns:
-        The figure; its sentence gives the mean x and y of the first and last setting of each.
+        The figure; its sentence gives the mean x and y of the first, the best and the last setting
+        of each.
 
     Raises:
         TypeError: values that are no numbers, or a text that is no str.
-        ValueError: no remedies or more than four, shapes that do not fit, or a value that is not
-            finite.
+        ValueError: no remedies or more than four, shapes that do not fit, a value that is not
+            finite, or a setting that is no form for a number.
     """
     check_named("remedies", remedies)
-    check_words(x_label=x_label, y_label=y_label)
+    check_words(x_label=x_label, y_label=y_label, setting=setting)
+    try:
+        setting.format(1.0)
+    except (IndexError, KeyError, ValueError):
+        raise ValueError(f"setting must be a form for a number, got {setting!r}") from None
     if len(remedies) > len(SERIES):
         raise ValueError(
             f"remedies must hold at most {len(SERIES)} names, got {listing(list(remedies))}"
         )
-    sentences, handles = [], []
+    points_of = {name: _points(name, *entry) for name, entry in remedies.items()}
+    sentences, labels, ends, obstacles = [], [], [], []
     with style():
-        figure, (ax,) = new_figure(3.9)
-        for i, (name, (settings, x_NS, y_NS)) in enumerate(remedies.items()):
-            x, y = numbers(f"x of {name}", x_NS, 2), numbers(f"y of {name}", y_NS, 2)
-            if x.shape != y.shape or len(x) != len(numbers(f"settings of {name}", settings, 1)):
-                raise ValueError(
-                    f"{name} must have x and y of shape [{len(settings)}, seeds], got "
-                    f"{list(x.shape)} and {list(y.shape)}"
-                )
-            colour, sign = SERIES[i % len(SERIES)]
-            line = LINE_STYLES[i % len(LINE_STYLES)]
-            _spread(ax, x, y, colour)
-            handles += ax.plot(x.mean(1), y.mean(1), line, marker=sign, color=colour, linewidth=1.4)
-            for n in (0, len(x) - 1):
-                ax.annotate(
-                    f"{settings[n]:g}", (x[n].mean(), y[n].mean()),
-                    # Ends of two curves are often close: every other one is written below.
-                    xytext=(5, 5 if i % 2 == 0 else -13),
-                    textcoords="offset points", fontsize=9.5, color=INK,
-                )  # fmt: skip
-            ends = [
-                f"at {settings[n]:g} {x[n].mean():.3g} and {y[n].mean():.3g}"
-                for n in (0, len(x) - 1)
+        figure, (ax,) = new_figure(4.3)
+        for i, (name, (settings, x_NS, y_NS)) in enumerate(points_of.items()):
+            colour, sign = SERIES[i]
+            obstacles += _spread(ax, x_NS, y_NS, colour)
+            x_N, y_N = x_NS.mean(1), y_NS.mean(1)
+            ax.plot(x_N, y_N, LINE_STYLES[i], marker=sign, color=colour, linewidth=1.4)
+            line = np.stack([x_N, y_N], axis=1)
+            obstacles += [Obstacle(line, 2), Obstacle(line, 4, joined=False)]
+            best, last = int(y_N.argmin()), len(x_N) - 1
+            labels.append(
+                Label(f"{name},\n{setting.format(settings[best])}", line[best, 0], line[best, 1])
+            )
+            ends += [
+                Label(setting.format(settings[n]), line[n, 0], line[n, 1], needed=False)
+                for n in {0: 0, last: 0}
+                if n != best
             ]
-            sentences.append(f"{name}: {listing(ends)}.")
+            told = [
+                f"at {settings[n]:g} {x_N[n]:.3g} and {y_N[n]:.3g}"
+                for n in dict.fromkeys((0, best, last))
+            ]
+            sentences.append(f"{name}: {listing(told)}.")
         if start is not None:
-            x, y = (numbers("start", values, 1)[None] for values in start)
-            _spread(ax, x, y, INK)
-            handles += ax.plot(x.mean(), y.mean(), "*", markersize=12, color=INK)
-            sentences.append(f"No remedy: {x.mean():.3g} and {y.mean():.3g}.")
+            x_S, y_S = (numbers("start", values, 1)[None] for values in start)
+            obstacles += _spread(ax, x_S, y_S, INK)
+            x, y = x_S.mean(), y_S.mean()
+            ax.plot(x, y, "*", markersize=12, color=INK)
+            obstacles.append(Obstacle(np.array([[x, y]]), 6, joined=False))
+            labels.append(Label("no remedy", x, y))
+            sentences.append(f"No remedy: {x:.3g} and {y:.3g}.")
+        drawn = np.concatenate([y_NS.flatten() for _, _, y_NS in points_of.values()])
+        if drawn.min() > 0 and drawn.max() > 4 * drawn.min():
+            ax.set_yscale("log")
+            log_axis(ax.yaxis)
+        else:
+            even_axis(ax.yaxis)
+        even_axis(ax.xaxis)
         ax.set_xlabel(plain(x_label))
-        ax.set_ylabel(plain(y_label))
-        labels = [plain(name) for name in remedies] + ["no remedy"] * (start is not None)
-        figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=2.6)
+        name_y(ax, y_label)
+        place_labels(figure, ax, labels + ends, obstacles)
     return Picture(
         figure,
         f"{y_label} against {x_label}, mean over the seeds with the range from the smallest to the "
@@ -94,14 +113,38 @@ def trade_off(
     )
 
 
-def _spread(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
+def _points(
+    name: str, settings: Sequence[float], x_NS: Tensor, y_NS: Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, y = numbers(f"x of {name}", x_NS, 2), numbers(f"y of {name}", y_NS, 2)
+    found = numbers(f"settings of {name}", settings, 1)
+    if x.shape != y.shape or len(x) != len(found):
+        raise ValueError(
+            f"{name} must have x and y of shape [{len(settings)}, seeds], got "
+            f"{list(x.shape)} and {list(y.shape)}"
+        )
+    return found, x, y
+
+
+def _spread(ax: Axes, x_NS: np.ndarray, y_NS: np.ndarray, colour: str) -> list[Obstacle]:
+    """Draw a cross for each setting; its arms, which a label should rather not cover."""
+    x, y = x_NS.mean(1), y_NS.mean(1)
     ax.errorbar(
-        x.mean(1),
-        y.mean(1),
-        xerr=(x.mean(1) - x.min(1), x.max(1) - x.mean(1)),
-        yerr=(y.mean(1) - y.min(1), y.max(1) - y.mean(1)),
+        x,
+        y,
+        xerr=(x - x_NS.min(1), x_NS.max(1) - x),
+        yerr=(y - y_NS.min(1), y_NS.max(1) - y),
         fmt="none",
         ecolor=colour,
         elinewidth=0.8,
-        alpha=0.6,
+        alpha=0.45,
     )
+    arms = [
+        arm
+        for n in range(len(x))
+        for arm in (
+            [[x_NS[n].min(), y[n]], [x_NS[n].max(), y[n]]],
+            [[x[n], y_NS[n].min()], [x[n], y_NS[n].max()]],
+        )
+    ]
+    return [Obstacle(np.array(arm), 1, weight=15) for arm in arms]
