@@ -21,7 +21,7 @@ from moe_tutorial.example import one_token, twelve_centroids
 from moe_tutorial.explorers.centroids import centroid_pictures
 from moe_tutorial.explorers.selection import selection_picture
 from moe_tutorial.explorers.temperature import temperature_pictures
-from moe_tutorial.figures import Picture
+from moe_tutorial.figures import Picture, palette
 from tests.explorer_words import fixed, listing, share
 from tests.oracles import sfc32
 
@@ -35,7 +35,7 @@ LOGITS_E = moe.dot_scores(one_token(), twelve_centroids())[0]
 def javascript(calls: list[tuple[str, ...]]) -> list[Any]:
     """What the scripts answer to each call, a function's name and its arguments."""
     names = ",".join(sorted({name for name, *_ in calls}))
-    scripts = ("routing.js", "panels.js", "centroids.js")
+    scripts = ("routing.js", "panels.js", "centroids.js")  # live.js and controls.js need a page
     program = "const bring = () => {};\n"  # no page, no explorer to bring to life
     program += "".join((FOLDER / name).read_text(encoding="utf-8") for name in scripts) + (
         'const infinite = (_, value) => (value === "Infinity" ? Infinity : value);\n'
@@ -247,8 +247,9 @@ def test_an_explorer_is_whole_in_itself(name: str) -> None:
     # What stands where scripts and style sheets are taken away: images that bring all with them.
     assert " ".join(image["alt"] for image in document.select("img")) == first.alt
     for picture in stills(first):
-        assert picture.startswith("<?xml")
-        assert "href" not in re.sub('xlink:href="#', "", picture.replace("xmlns:xlink", ""))
+        assert picture.startswith("<svg ")
+        assert "href" not in re.sub('href="#', "", picture)
+        assert not re.search(r"url\((?!#)", picture)
 
 
 def stills(explorer: explorers.Explorer) -> list[str]:
@@ -257,14 +258,30 @@ def stills(explorer: explorers.Explorer) -> list[str]:
     return [unquote(image["src"].removeprefix("data:image/svg+xml,")) for image in images]
 
 
+PAIR = r"var\(--book-([\w-]+),light-dark\((#\w+),(#\w+)\)\)"
+
+
+def light(svg: str) -> str:
+    """A still picture as it was drawn, on a light page."""
+    return re.sub(PAIR, r"\2", svg.replace('style="color-scheme:light dark" ', ""))
+
+
+def test_a_still_picture_has_the_palettes_colours_in_both_themes() -> None:
+    still = stills(MADE["temperature"]())[0]
+    assert not re.search("(fill|stroke): #", still)
+    pairs = {name: palette.Colour(*colours) for name, *colours in re.findall(PAIR, still)}
+    assert pairs["expert-5"] == palette.PAGES["expert-5"]
+    # The card, which has to stand out from a dark page that is not the book's.
+    assert pairs.pop("card").dark == palette.SURFACE.dark
+    assert all(colours == palette.PAGES[name] for name, colours in pairs.items())
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_an_explorer_is_small(name: str) -> None:
     import gzip
 
     html = MADE[name]().html
-    assert len(gzip.compress(re.sub("<img[^>]*>", "", html).encode())) < 11_000
-    # The pictures of the first state hold the outlines of their letters.
-    assert len(gzip.compress(html.encode())) < 24_000
+    assert len(gzip.compress(html.encode())) < 14_500
 
 
 def heights(picture: Picture) -> list[list[float]]:
@@ -275,14 +292,14 @@ def heights(picture: Picture) -> list[list[float]]:
 def test_the_first_picture_shows_the_packages_numbers() -> None:
     probabilities = moe.softmax(LOGITS_E[None])[0].tolist()
     plane = centroid_pictures(one_token()[0], twelve_centroids(), LOGITS_E[None], 3, "dot")
-    assert stills(MADE["centroids"]()) == [picture.svg for picture in plane]
+    assert [light(s) for s in stills(MADE["centroids"]())] == [picture.svg for picture in plane]
     assert heights(plane[1]) == [LOGITS_E.tolist()]
     assert "Ringed: 5, 8 and 4." in MADE["centroids"]().alt
     bars, _ = infinite = temperature_pictures(LOGITS_E[None], math.inf)
-    assert stills(MADE["infinite"]()) == [picture.svg for picture in infinite]
+    assert [light(s) for s in stills(MADE["infinite"]())] == [picture.svg for picture in infinite]
     assert heights(bars) == [pytest.approx([1 / 12] * 12)]
     chosen = selection_picture(LOGITS_E[None], 3)
-    assert stills(MADE["selection"]()) == [chosen.svg]
+    assert [light(s) for s in stills(MADE["selection"]())] == [chosen.svg]
     kept = [p if e in (4, 5, 8) else 0 for e, p in enumerate(probabilities)]
     rows = heights(chosen)
     assert (rows[0], rows[3]) == (pytest.approx(probabilities), pytest.approx(kept))
@@ -303,6 +320,59 @@ def test_the_first_draw_is_the_packages_own() -> None:
     moved = torch.Generator().manual_seed(6)
     explorers.routing_explorer(LOGITS_E, generator=moved)
     assert torch.equal(moved.get_state(), generator.get_state())
+
+
+# --- scales ---
+
+
+def test_a_scale_fits_its_values() -> None:
+    generator = torch.Generator().manual_seed(2)
+    sizes = 10 ** (12 * torch.rand(300, generator=generator, dtype=torch.float64) - 6)
+    rows = [torch.randn(6, generator=generator, dtype=torch.float64) * size for size in sizes]
+    for (low, high), row in zip(
+        javascript([("around", r.tolist()) for r in rows]), rows, strict=True
+    ):
+        for end, reached in ((low, row.min().clamp(max=0)), (high, row.max().clamp(min=0))):
+            assert abs(end) >= abs(reached) * 0.999999
+            assert abs(end) <= 2 * abs(reached) + 1e-12, "more than half of it is empty"
+    exact = [[0.0, 0.3], [0.0, 1.0], [0.0, 0.0], [-0.02, -0.011], [2.0, 5.0], [0.0, 1 + 1e-12]]
+    expected = [[0, 0.3], [0, 1], [0, 1], [-0.02, 0], [0, 5], [0, 1]]
+    assert javascript([("around", row) for row in exact]) == expected
+
+
+def test_ticks_fit_beside_their_axis() -> None:
+    values = [0, 0.5, 0.25, 0.015, 1, 2.5, -3, 200, 50000, -3e7, 0.0002]
+    words = [
+        "0",
+        ".5",
+        ".25",
+        ".015",
+        "1",
+        "2.5",
+        "\N{MINUS SIGN}3",
+        "200",
+        "5e4",
+        "\N{MINUS SIGN}3e7",
+        "2e\N{MINUS SIGN}4",
+    ]
+    assert javascript([("tick", value) for value in values]) == words
+    assert max(map(len, words)) <= 4
+
+
+# --- the caption ---
+
+
+def test_a_caption_is_the_last_thing_and_the_picture_stays_as_it_is() -> None:
+    plain = MADE["selection"]()
+    captioned = plain.captioned("3.2", "Two of three ways sum to 1 & one does not.")
+    caption = "<strong>Figure 3.2.</strong> Two of three ways sum to 1 &amp; one does not."
+    assert captioned.html == f'{plain.html}<p class="moe-caption">{caption}</p>\n'
+    assert captioned._repr_mimebundle_()["text/plain"].startswith("Figure 3.2. Two of three ways")
+    assert plain.html == MADE["selection"]().html
+    with pytest.raises(ValueError, match="number must be chapter and place"):
+        plain.captioned("3", "Three.")
+    with pytest.raises(TypeError, match="takeaway must be a str, got 3"):
+        plain.captioned("3.2", 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

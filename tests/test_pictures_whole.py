@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -171,18 +170,11 @@ def stored_figures() -> Iterator[tuple[str, str]]:
             for output in cell.get("outputs", []):
                 name, data = f"{path.name}, {cell['id']}", output.get("data", {})
                 yield from ((name, "".join(data[k])) for k in data if k == "image/svg+xml")
-                for root in BeautifulSoup("".join(data.get("text/html", "")), "html.parser").select(
-                    ".scrubber"
-                ):
-                    script = root.select_one("script[type]")
-                    image = root.select_one("img")
-                    assert script
-                    assert image
-                    held = json.loads(script.get_text())
-                    first = unquote(str(image["src"]).partition(",")[2]).split("\n")
-                    table = [*first, *held["lines"]]
+                document = BeautifulSoup("".join(data.get("text/html", "")), "html.parser")
+                for root in document.select(".moe-scrubber"):
+                    held = json.loads(str(root["data-config"]))
                     for frame in held["frames"]:
-                        yield name, "\n".join(table[line] for line in frame)
+                        yield name, "\n".join(held["lines"][line] for line in frame)
 
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"

@@ -37,14 +37,11 @@ function area(corners) {
   return Math.abs(sum(corners.map((corner, i) => cross(corners.at(i - 1), corner)))) / 2;
 }
 
-bring("centroids", (config, { root, form }) => {
+bring("centroids", (config, { root, form, hand }) => {
   const { centroids, reach, digits } = config;
   const unit = HALF / reach;
   const within = (value) => Number(Math.min(Math.max(value, -reach), reach).toFixed(digits));
   const pixels = ([x, y]) => [MIDDLE[0] + unit * x, MIDDLE[1] - unit * y];
-  // The largest logit that the plane has to offer: the scale stays while the token moves.
-  const bound = reach * Math.max(...centroids.map(([x, y]) => Math.abs(x) + Math.abs(y)));
-  const step = roundBelow(bound);
   const regions = {};
   for (const rule of ["dot", "cosine"]) regions[rule] = winningRegions(centroids, reach, rule);
   let { token, k, scores } = config;
@@ -56,18 +53,23 @@ bring("centroids", (config, { root, form }) => {
     const probabilities = softmax(logits);
     const experts = topK(logits, k);
     const [best] = experts;
-    const scale = { height: 160, low: -bound, high: bound, ticks: [-step, step] };
-    const label = (logit) => fixed(logit, 1);
+    const label = scores === "dot" ? brief(logits) : (cosine) => fixed(cosine, 1);
+    // Another kind of scores is no state before these.
+    const ghosts = (before) => (before?.scores === scores ? before : {});
     show(
       root,
-      {
-        main: [planePanel(experts)],
-        side: [
-          bars("logits", "Logits", logits, { ...scale, label, chosen: experts }),
-          bars("probabilities", "Probabilities", probabilities, { height: 130, chosen: experts }),
-        ],
-      },
       { token, scores, k, logits, probabilities, experts },
+      (before) => ({
+        main: [planePanel(experts, before)],
+        side: [
+          bars("logits", "Logits", logits, {
+            height: 160, label, chosen: experts, ghost: ghosts(before).logits,
+          }),
+          bars("probabilities", "Probabilities", probabilities, {
+            chosen: experts, ghost: before?.probabilities,
+          }),
+        ],
+      }),
       `Token at (${place()}), ${scores === "dot" ? "dot product" : "cosine"}: ` +
         `${expertsInWords(experts)} ${k > 1 ? "are" : "is"} chosen. Expert ${best} has logit ` +
         `${fixed(logits[best], 2)} and probability ${fixed(probabilities[best], 2)}.`,
@@ -76,25 +78,26 @@ bring("centroids", (config, { root, form }) => {
 
   // --- the plane ---
 
-  function planePanel(experts) {
+  function planePanel(experts, before) {
     const [left, top] = pixels([-reach, reach]);
     const winners = regions[scores].flatMap((corners, expert) => (corners.length ? [expert] : []));
     const polygons = winners.map((expert) => {
       const points = regions[scores][expert].map((corner) => pixels(corner).map(at).join(","));
       return `<polygon class="region c${expert % 12}" points="${points.join(" ")}"/>`;
     });
-    const ticks = [-roundBelow(reach), 0, roundBelow(reach)].map((value) => {
+    const end = roundAbove(reach / 2);
+    const ticks = [-end, 0, end].map((value) => {
       const [across, up] = pixels([value, value]);
-      const beside = text(left - 6, up + 3.5, tick(value), "quiet end");
-      return text(across, top + 2 * HALF + 15, tick(value), "quiet") + beside;
+      const beside = text(left - 6, up + 4, tick(value), "end");
+      return text(across, top + 2 * HALF + 15, tick(value)) + beside;
     });
     const discs = centroids.map((centroid, expert) => {
       const [x, y] = pixels(centroid);
-      const ring = `<circle class="ring" cx="${at(x)}" cy="${at(y)}" r="12.5"/>`;
       const state = experts.includes(expert) ? "chosen" : "";
+      const ring = circle("ring", [x, y], 12.5);
       return `<g class="${state}" data-expert="${expert}">${ring}${disc(x, y, expert)}</g>`;
     });
-    const box = `${at(left)} ${at(top)} ${2 * HALF} ${2 * HALF}`;
+    const [width, height] = [2 * HALF, 2 * HALF].map(at);
     return panel(
       "plane",
       332,
@@ -107,8 +110,10 @@ bring("centroids", (config, { root, form }) => {
         line(pixels([0, reach]), pixels([0, -reach]), "rule"),
         line(pixels([-reach, 0]), pixels([reach, 0]), "rule"),
         // What may reach beyond the square: a picture in the picture cuts it off.
-        `<svg x="${at(left)}" y="${at(top)}" width="${2 * HALF}" height="${2 * HALF}" ` +
-          `viewBox="${box}">${scores === "dot" ? feet(experts) : ""}</svg>`,
+        `<svg x="${at(left)}" y="${at(top)}" width="${width}" height="${height}" ` +
+          `viewBox="${at(left)} ${at(top)} ${width} ${height}">` +
+          `${scores === "dot" ? feet(experts) : ""}</svg>`,
+        circle("ghost", pixels(before?.token ?? token), 7),
         line(MIDDLE, pixels(token), "arrow"),
         ...discs,
         handle(),
@@ -125,9 +130,9 @@ bring("centroids", (config, { root, form }) => {
     const projections = experts.map((expert) => {
       const along = dot(token, centroids[expert]) / square;
       const foot = pixels(token.map((value) => along * value));
-      const place = `cx="${at(foot[0])}" cy="${at(foot[1])}"`;
-      const end = `<circle class="c${expert % 12}" ${place} r="3.5"/>`;
-      return line(pixels(centroids[expert]), foot, "line dashed") + end;
+      return (
+        line(pixels(centroids[expert]), foot, "line dashed") + circle(`c${expert % 12}`, foot, 3.5)
+      );
     });
     return line(...ends, "line") + projections.join("");
   }
@@ -155,12 +160,11 @@ bring("centroids", (config, { root, form }) => {
     scores = value;
     update();
   });
-  kSlider(form, k, centroids.length, (value) => {
+  hint(form, "Drag the token, or focus it and use the arrow keys. ");
+  kSlider(hand, k, centroids.length, (value) => {
     k = value;
     update();
   });
-  const hint = "Drag the token, or focus it and use the arrow keys.";
-  form.append(element("p", { class: "moe-hint" }, hint));
   update();
 
   // A mouse may take the token to any place of the plane and drag on. A finger has to hold the

@@ -55,7 +55,7 @@ def centroid_explorer(
     digits = max(0, 2 - size)
     return Explorer(
         "centroids",
-        "Explorer: a token among centroids",
+        "a token among centroids",
         {
             "token": x_TD[0].tolist(),
             "centroids": centroids_ED.tolist(),

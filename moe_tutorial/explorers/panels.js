@@ -1,8 +1,8 @@
 // What the explorers draw: a panel is a function of numbers to the text of an SVG, written anew for
-// every state. Colours and letters are explorers.css's.
+// every state. Colours and letters are live.css's.
 
 const WIDTH = 340; // the pixels that a phone has for a panel, so that letters keep their size
-const LEFT = 26;
+const LEFT = 30;
 const RIGHT = WIDTH - 4;
 
 // --- words ---
@@ -16,30 +16,57 @@ function fixed(value, digits) {
 // A share between 0 and 1 in the width of a bar: .34
 const share = (value) => (value < 0.005 ? "0" : value >= 0.995 ? "1" : fixed(value, 2).slice(1));
 
+// Logits in the width of a bar.
+const brief = (values) => (value) =>
+  fixed(value, values.length > 12 || Math.max(...values.map(Math.abs)) >= 9.95 ? 0 : 1);
+
 // 'a', 'a and b', 'a, b and c'
 const listing = (words) => words.join(", ").replace(/, (?!.*, )/, " and ");
 
-const expertsInWords = (experts) => `expert${experts.length > 1 ? "s" : ""} ${listing(experts)}`;
+// More than four are not listed: a sentence keeps its length, and the picture shows who they are.
+const expertsInWords = (experts) =>
+  experts.length > 4
+    ? `${experts.length} experts`
+    : `expert${experts.length > 1 ? "s" : ""} ${listing(experts)}`;
 
-// The largest of 1, 2 and 5 times a power of ten up to the bound.
-function roundBelow(bound) {
+// --- scales ---
+
+// The smallest of 1, 2, 3 and 5 times a power of ten that is not below the bound, so that what is
+// drawn fills half of its panel or more.
+function roundAbove(bound) {
   const power = 10 ** Math.floor(Math.log10(bound));
-  return [5, 2, 1].find((factor) => factor * power <= bound) * power;
+  const factor = [1, 2, 3, 5].find((factor) => factor * power >= bound * 0.999999) ?? 10;
+  return Number((factor * power).toPrecision(9));
 }
 
-const tick = (value) => String(Number(value.toPrecision(6))).replace("-", "\u2212");
+// The ends of an axis that holds 0 and the values.
+function around(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  return [low < 0 ? -roundAbove(-low) : 0, high > 0 ? roundAbove(high) : low < 0 ? 0 : 1];
+}
+
+// .5, 20, 3e5
+function tick(value) {
+  const long = value && !(Math.abs(value) >= 0.001 && Math.abs(value) < 10000);
+  const word = long ? value.toExponential(0) : String(Number(value.toPrecision(6)));
+  return word.replace("e+", "e").replace(/^(-?)0\./, "$1.").replace(/-/g, "\u2212");
+}
 
 // --- pieces ---
 
 const at = (value) => value.toFixed(2);
 
-const text = (x, y, words, kind = "", more = "") =>
-  `<text class="${kind}" x="${at(x)}" y="${at(y)}" ${more}>${words}</text>`;
+const text = (x, y, words, kind = "") =>
+  `<text class="${kind}" x="${at(x)}" y="${at(y)}">${words}</text>`;
 
 const line = ([x1, y1], [x2, y2], kind) =>
   `<line class="${kind}" x1="${at(x1)}" y1="${at(y1)}" x2="${at(x2)}" y2="${at(y2)}"/>`;
 
-const panel = (name, height, label, parts, scale) =>
+const rect = (kind, x, y, width, height, more = "") =>
+  `<rect class="${kind}" x="${at(x)}" y="${at(y)}" width="${at(width)}" ` +
+  `height="${at(height)}" ${more}/>`;
+
+const panel = (name, height, label, parts, scale = {}) =>
   `<svg viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" ` +
   `aria-label="${label}" data-panel="${name}" ` +
   Object.entries(scale).map(([key, value]) => `data-${key}="${value}"`).join(" ") +
@@ -48,98 +75,75 @@ const panel = (name, height, label, parts, scale) =>
 // The middle of an expert's column.
 const column = (expert, numExperts) => LEFT + ((expert + 0.5) * (RIGHT - LEFT)) / numExperts;
 
+const circle = (kind, [x, y], r) =>
+  `<circle class="${kind}" cx="${at(x)}" cy="${at(y)}" r="${r}"/>`;
+
 const disc = (x, y, expert) =>
-  `<circle class="disc c${expert % 12}" cx="${at(x)}" cy="${at(y)}" r="9"/>` +
-  text(x, y + 3.7, expert, `on${expert % 12}`);
+  circle(`disc c${expert % 12}`, [x, y], 9) +
+  text(x, y + 4, expert, `on${expert % 12}`);
 
-// --- bars over the experts, on a scale that stays while the values move ---
+// --- bars over the experts ---
 
+// ghost: the values before the last change; scale: the axis' ends, if not those around the values;
 // label: what stands at a bar's end; chosen: experts to outline, all alike if there is no choice;
-// marks: values for diamonds, null for none; legend or reading: words at the right of the title;
-// notes: a name and a row of words below the experts.
-function bars(name, title, values, options) {
-  const { height = 150, low = 0, high = 1, ticks = [0.5, 1], chosen, marks, notes } = options;
-  const { label = share, legend = "", reading = "" } = options;
+// marks: values for diamonds, null for none; legend or reading: words at the right of the title.
+function bars(name, title, values, options = {}) {
+  const { height = 140, ghost = [], label = share, chosen, marks = [] } = options;
+  const { legend = "", reading = "", scale = around([...values, ...marks]) } = options;
+  const [low, high] = scale;
   const numExperts = values.length;
-  const below = 23 + (notes ? 14 : 0) + (low < 0 ? 12 : 0);
-  const unit = (height - 36 - below) / (high - low);
-  const zero = 36 + high * unit;
-  const half = (0.37 * (RIGHT - LEFT)) / numExperts;
-  const foot = height - (notes ? 20 : 6);
-  const word = (value) => (high === 1 ? String(value).replace("0.", ".") : tick(value));
+  const top = 36;
+  const unit = (height - top - 23 - (low < 0 ? 13 : 0)) / (high - low);
+  const zero = top + high * unit;
+  const half = (0.35 * (RIGHT - LEFT)) / numExperts;
+  const y = (value) => zero - Math.min(Math.max(value, low), high) * unit;
+  const shape = (kind, x, value, width) =>
+    rect(kind, x - width, y(Math.max(value, 0)), 2 * width, Math.abs(y(value) - zero));
 
   const group = (value, expert) => {
     const x = column(expert, numExperts);
     const state = !chosen ? "" : chosen.includes(expert) ? "chosen" : "other";
-    const top = zero - Math.max(value, marks?.[expert] ?? value) * unit;
-    const mark = marks && marks[expert] !== null && zero - marks[expert] * unit;
+    const mark = marks[expert] ?? null;
+    const above = Math.min(y(value), mark === null ? zero : y(mark) - 4);
     return (
-      `<g data-expert="${expert}" class="${state}"><rect class="bar c${expert % 12}" ` +
-      `x="${at(x - half)}" y="${at(zero - Math.max(value, 0) * unit)}" ` +
-      `width="${at(2 * half)}" height="${at(Math.abs(value) * unit)}"/>` +
-      text(x, top + (value < 0 ? 12 : marks ? -9 : -5), label(value, expert), "value") +
+      `<g data-expert="${expert}" class="${state}">` +
+      shape("ghost", x, ghost[expert] ?? 0, half + 2.5) +
+      shape(`bar c${expert % 12}`, x, value, half) +
+      text(x, value < 0 ? y(value) + 12 : above - 5, label(value, expert), "value") +
       `<path class="mark" d="M${at(x)} -4.5l4.5 4.5-4.5 4.5-4.5-4.5z" ` +
-      `transform="translate(0 ${at(mark || zero)})" visibility="${mark ? "visible" : "hidden"}"/>` +
-      `<rect class="tag" x="${at(x - 8.5)}" y="${foot - 11}" width="17" height="15" rx="7.5"/>` +
-      text(x, foot, expert, "id") +
-      (notes ? text(x, foot + 16, notes[1][expert], "note quiet") : "") +
+      `transform="translate(0 ${at(y(mark ?? 0))})" ` +
+      `visibility="${mark === null ? "hidden" : "visible"}"/>` +
+      rect("tag", x - 8.5, height - 17, 17, 15, 'rx="7.5"') +
+      text(x, height - 5.5, expert, "id") +
       "</g>"
     );
   };
 
   const spoken = (chosen ?? topK(values, 3)).map((e) => `expert ${e} (${label(values[e], e)})`);
+  const ticks = low < 0 ? [low, high] : [high / 2, high];
   return panel(
     name,
     height,
     `${title}, bars over ${numExperts} experts; ${chosen ? "chosen" : "largest"}: ` +
-      `${listing(spoken)}.`,
+      `${listing(spoken)}. The axis ends at ${tick(high)}.`,
     [
       text(0, 12, title, "title start"),
-      reading ? text(RIGHT, 12, reading, "title end") : text(RIGHT, 12, legend, "quiet end"),
-      ...ticks.map((value) => {
-        const y = zero - value * unit;
-        const name = text(LEFT - 8, y + 3.5, word(value), "quiet end");
-        return line([LEFT - 4, y], [RIGHT, y], "rule") + name;
+      text(RIGHT, 12, reading || legend, reading ? "title end" : "quiet end"),
+      ...[0, ...ticks].map((value) => {
+        const word = value && unit * Math.abs(value) < 12 ? "" : tick(value); // none touches the 0
+        const rule = line([LEFT - 4, y(value)], [RIGHT, y(value)], "rule");
+        return rule + text(LEFT - 8, y(value) + 4, word, "end");
       }),
       ...values.map(group),
       line([LEFT - 4, zero], [RIGHT, zero], "axis"),
-      notes ? text(0, foot + 16, notes[0], "quiet start") : "",
     ],
     { zero, unit },
   );
 }
 
-// The chosen experts' gates as bars, and if given the gates of another rule as diamonds.
-function gateBars(name, title, gates, chosen, numExperts, { others, ...words }) {
-  const scattered = (values, rest) => {
-    const row = Array(numExperts).fill(rest);
-    chosen.forEach((expert, i) => (row[expert] = values[i]));
-    return row;
-  };
-  const label = (gate, expert) => (chosen.includes(expert) ? share(gate) : "");
-  const marks = others && scattered(others, null);
-  return bars(name, title, scattered(gates, 0), { label, chosen, marks, ...words });
-}
-
-// --- onto the page ---
-
-// Turn what is drawn into what shall be: elements stay, so bars glide and a hand keeps its hold.
-function become(old, wanted) {
-  if (old.nodeName !== wanted.nodeName || old.childNodes.length !== wanted.childNodes.length) {
-    old.replaceWith(wanted);
-    return;
-  }
-  if (old.nodeValue !== wanted.nodeValue) old.nodeValue = wanted.nodeValue;
-  for (const { name, value } of wanted.attributes ?? []) {
-    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  }
-  const pairs = [...old.childNodes].map((child, i) => [child, wanted.childNodes[i]]);
-  pairs.forEach(([child, other]) => become(child, other));
-}
-
-function drawInto(place, panels) {
-  const wanted = document.createElement("div");
-  wanted.className = place.className;
-  wanted.innerHTML = panels.join("");
-  become(place, wanted);
+// One value for each expert from those of the chosen ones, and another for the rest.
+function scattered(values, chosen, numExperts, rest = 0) {
+  const row = Array(numExperts).fill(rest);
+  chosen.forEach((expert, i) => (row[expert] = values[i]));
+  return row;
 }

@@ -1,4 +1,4 @@
-bring("sampled", (config, { root, form }) => {
+bring("sampled", (config, { root, form, hand }) => {
   const { logits } = config;
   const numExperts = logits.length;
   const uniform = uniformSource(config.uniforms.slice(0, 3).map((u) => Math.floor(u * 2 ** 32)));
@@ -16,6 +16,7 @@ bring("sampled", (config, { root, form }) => {
 
   // Another rule, another count: the draws so far came from another distribution.
   function begin() {
+    pause();
     counts = Array(numExperts).fill(0);
     draws = 0;
     select();
@@ -30,70 +31,76 @@ bring("sampled", (config, { root, form }) => {
       select();
     }
     update();
+    return true; // there is always another one
   }
 
   function update() {
-    const probabilities = softmax(logits, temperature);
-    const original = softmaxOverChosen(logits, experts);
-    const temperedGates = softmaxOverChosen(logits, experts, temperature);
-    const both = { original, tempered: temperedGates };
+    const both = {
+      original: softmaxOverChosen(logits, experts),
+      tempered: softmaxOverChosen(logits, experts, temperature),
+    };
     const other = from === "original" ? "tempered" : "original";
-    const [gates, others] = [both[from], both[other]];
-    const words = { others, legend: `\u25c7 if ${other}` };
     buttons.forEach((made) => (made.disabled = selection === "top_k"));
-    show(
-      root,
-      {
-        main: [
-          strip(),
-          bars("probabilities", "Probabilities", probabilities, {
-            chosen: experts,
-            legend: "chosen ones outlined",
-          }),
-          gateBars("gates", "Gates of the chosen experts", gates, experts, numExperts, words),
-        ],
-        side: [countBars()],
-      },
-      {
-        selection, temperature: String(temperature), k, uniforms, probabilities, experts, from,
-        gates, others, counts, draws, inclusion,
-      },
-      sentence(),
-    );
+    const now = {
+      selection, temperature: String(temperature), k, uniforms, experts, from, counts: [...counts],
+      draws, inclusion, probabilities: softmax(logits, temperature), gates: both[from],
+      others: both[other],
+    };
+    show(root, now, (before) => panels(now, before, other), sentence());
+  }
+
+  function panels(now, before, other) {
+    const { probabilities, gates, others } = now;
+    const row = (values, rest) => scattered(values, experts, numExperts, rest);
+    const shares = (state) => state?.counts.map((count) => count / state.draws);
+    return {
+      main: [
+        strip(),
+        bars("probabilities", "Probabilities", probabilities, {
+          height: 156,
+          chosen: experts,
+          ghost: before?.probabilities,
+          legend: "chosen ones outlined",
+        }),
+        bars("gates", "Gates of the chosen experts", row(gates), {
+          height: 156,
+          chosen: experts,
+          ghost: before && scattered(before.gates, before.experts, numExperts),
+          label: (gate, expert) => (experts.includes(expert) ? share(gate) : ""),
+          marks: row(others, null),
+          legend: `\u25c7 if ${other}`,
+        }),
+      ],
+      side: [
+        bars("counts", `Share of ${inDraws()}`, shares(now), {
+          height: 174,
+          chosen: experts,
+          ghost: shares(before),
+          marks: inclusion,
+          legend: "\u25c7 exact inclusion probability",
+        }),
+      ],
+    };
   }
 
   // The logits themselves, one cell an expert, shaded from the lowest to the highest.
   function strip() {
-    const lowest = Math.min(...logits);
-    const spread = Math.max(...logits) - lowest || 1;
+    const [lowest, highest] = [Math.min(...logits), Math.max(...logits)];
     const slot = (RIGHT - LEFT) / numExperts;
+    const word = brief(logits);
     const cells = logits.map((logit, expert) => {
-      const depth = 0.06 + (0.44 * (logit - lowest)) / spread;
-      return (
-        `<rect class="cell" x="${at(LEFT + expert * slot + 1)}" y="22" width="${at(slot - 2)}" ` +
-        `height="22" rx="2" fill-opacity="${at(depth)}"/>` +
-        text(column(expert, numExperts), 37, fixed(logit, 1), "", 'letter-spacing="-0.4"')
-      );
+      const depth = 0.06 + (0.44 * (logit - lowest)) / (highest - lowest || 1);
+      const more = `rx="2" fill-opacity="${at(depth)}"`;
+      const cell = rect("cell", LEFT + expert * slot + 1, 22, slot - 2, 22, more);
+      return cell + text(column(expert, numExperts), 37, word(logit), "tight");
     });
-    const numbers = logits.map((logit, expert) => `expert ${expert} ${fixed(logit, 1)}`);
+    const numbers = logits.map((logit, expert) => `expert ${expert} ${word(logit)}`);
     const title = "The router's logits";
     const label = `${title}: ${listing(numbers)}.`;
-    return panel("logits", 48, label, [text(0, 12, title, "title start"), ...cells], {});
+    return panel("logits", 48, label, [text(0, 12, title, "title start"), ...cells]);
   }
 
   const inDraws = () => `${draws} ${draws === 1 ? "draw" : "draws"}`;
-
-  function countBars() {
-    const shares = counts.map((count) => count / draws);
-    return bars("counts", `Drawn in ${inDraws()}`, shares, {
-      height: 174,
-      label: (_, e) => (counts[e] < 10000 ? counts[e] : `${Math.floor(counts[e] / 1000)}k`),
-      chosen: experts,
-      marks: inclusion,
-      legend: "\u25c7 exact inclusion probability",
-      notes: ["\u03c0", inclusion.map(share)],
-    });
-  }
 
   function sentence() {
     const [first] = topK(logits, 1);
@@ -110,24 +117,27 @@ bring("sampled", (config, { root, form }) => {
     selection = value;
     begin();
   });
-  temperatureSlider(form, temperature, (value) => {
-    temperature = value;
-    begin();
-  });
-  kSlider(form, k, numExperts, (value) => {
-    k = value;
-    begin();
-  });
   const sources = { original: "original logits", tempered: "tempered logits" };
   choice(form, "Gates from", sources, from, (value) => {
     from = value;
     update();
   });
-  const row = element("div", { class: "moe-buttons" });
+  hint(form);
+  temperatureSlider(hand, temperature, (value) => {
+    temperature = value;
+    begin();
+  });
+  kSlider(hand, k, numExperts, (value) => {
+    k = value;
+    begin();
+  });
+  const row = box("buttons");
+  const [play, pause] = player(row, "draws", 200, () => draw(1));
   const buttons = [
+    play,
     button(row, "Draw again", () => draw(1)),
     button(row, "Draw 1000 times", () => draw(1000)),
   ];
-  form.append(row);
+  hand.append(row);
   begin();
 });

@@ -60,7 +60,7 @@ def routing_explorer(
     shown = routing_columns(logits_TE, experts_TK, temperature, counts_E, 1, inclusion_TE)
     return Explorer(
         "sampled",
-        "Explorer: a router that draws its experts",
+        "a router that draws its experts",
         {
             "logits": logits_TE[0].tolist(),
             "k": k,

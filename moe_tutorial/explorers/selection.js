@@ -1,5 +1,6 @@
-bring("selection", ({ logits, k, ways }, { root, form }) => {
+bring("selection", ({ logits, k, ways }, { root, form, hand }) => {
   const probabilities = softmax(logits);
+  const numExperts = logits.length;
 
   function choose(number) {
     const experts = topK(logits, number);
@@ -9,19 +10,28 @@ bring("selection", ({ logits, k, ways }, { root, form }) => {
       kept: keep(probabilities, experts),
     };
     const sums = Object.values(gates).map((values) => fixed(sum(values), 3));
-    const three = Object.entries(gates).map(([way, values], i) =>
-      gateBars(way, ways[way], values, experts, logits.length, { reading: `sum ${sums[i]}` }),
-    );
-    const words = { chosen: experts, legend: "the K best outlined" };
-    const all = bars("probabilities", "Softmax over all experts", probabilities, words);
+    // One scale for all four, which are to be compared.
+    const scale = around([...probabilities, ...Object.values(gates).flat()]);
+    const all = { chosen: experts, scale, legend: "the K best outlined" };
+    const draw = (before) => {
+      const three = Object.entries(gates).map(([way, values], i) => {
+        const label = (gate, expert) => (experts.includes(expert) ? share(gate) : "");
+        const ghost = before && scattered(before.gates[way], before.experts, numExperts);
+        const words = { label, ghost, chosen: experts, scale, reading: `sum ${sums[i]}` };
+        return bars(way, ways[way], scattered(values, experts, numExperts), words);
+      });
+      const first = bars("probabilities", "Softmax over all experts", probabilities, all);
+      return { main: [first, three[0]], side: three.slice(1) };
+    };
     show(
       root,
-      { main: [all, three[0]], side: three.slice(1) },
       { k: number, probabilities, experts, gates },
+      draw,
       `K = ${number}: ${expertsInWords(experts)}. The three ways' gates sum to ${listing(sums)}.`,
     );
   }
 
-  kSlider(form, k, logits.length, choose);
+  hint(form);
+  kSlider(hand, k, numExperts, choose);
   choose(k);
 });

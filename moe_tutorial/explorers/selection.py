@@ -36,7 +36,7 @@ def selection_explorer(logits_E: Tensor, k: int = 3) -> Explorer:
     check_k(k, logits_TE.shape[-1])
     return Explorer(
         "selection",
-        "Explorer: K experts and three ways to make gates",
+        "K experts and three ways to make gates",
         {"logits": logits_TE[0].tolist(), "k": k, "ways": WAYS},
         [selection_picture(logits_TE, k)],
     )

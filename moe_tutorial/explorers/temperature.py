@@ -32,7 +32,7 @@ def temperature_explorer(logits_E: Tensor, temperature: float = 1.0) -> Explorer
     check_positive_number("temperature", temperature)
     return Explorer(
         "temperature",
-        "Explorer: the temperature of a softmax",
+        "the temperature of a softmax",
         {"logits": logits_TE[0].tolist(), "temperature": number(temperature)},
         temperature_pictures(logits_TE, temperature),
     )

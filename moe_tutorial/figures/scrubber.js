@@ -1,32 +1,23 @@
-// Brings the scrubbers of a page to life. Without it each of them is the picture that it starts with.
-for (const root of document.querySelectorAll(".scrubber:not(.live)")) {
-  const { name, labels, start, lines, frames } = JSON.parse(root.querySelector("script").textContent);
-  const still = root.querySelector("img");
-  const scheme = "data:image/svg+xml,";
-  // A frame is a list of line numbers: first come the lines of the start frame, then those of the others.
-  const table = [...decodeURIComponent(still.src.slice(scheme.length)).split("\n"), ...lines];
+bring("scrubber", ({ name, labels, start, box, shown, lines, frames }, { root, hand }) => {
+  const last = labels.length - 1;
+  // Ids count in the whole page: these must not meet those of another picture.
+  const own = `s${[...document.querySelectorAll(".moe-scrubber")].indexOf(root)}-`;
+  const frame = (position) => frames[position].map((number) => lines[number]).join("\n");
+  let position = start;
 
-  const picture = still.cloneNode();
-  const slider = document.createElement("input");
-  const readout = document.createElement("strong");
-  Object.assign(slider, { type: "range", min: 0, max: labels.length - 1, value: start, autocomplete: "off" });
-  slider.dataset.lmSuppressShortcuts = true; // JupyterLab would take the arrow keys for itself
-  readout.ariaHidden = true; // the slider says it
+  function move(to, byHand) {
+    if (byHand) pause();
+    position = to;
+    const svg = frame(to).replace(/( id="|href="#|url\(#)/g, `$1${own}`);
+    drawInto(root, "main", [`<div class="moe-frame" style="aspect-ratio:${box}">${svg}</div>`]);
+  }
 
-  const show = () => {
-    const svg = frames[slider.value].map(line => table[line]).join("\n");
-    picture.src = scheme + encodeURIComponent(svg);
-    picture.alt = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement.getAttribute("aria-label");
-    slider.ariaValueText = readout.textContent = labels[slider.value];
-  };
-  slider.addEventListener("input", show);
-  show();
-
-  const label = document.createElement("label");
-  label.append(name, readout, slider);
-  const box = document.createElement("div");
-  box.className = "frames";
-  box.append(label, picture);
-  root.append(box);
-  root.classList.add("live");
-}
+  // At the end it begins again.
+  const [, pause] = player(hand, name, 700, () => {
+    go(position < last ? position + 1 : 0);
+    return position < last;
+  });
+  const describe = (to) => [shown ? "" : labels[to], labels[to]];
+  const go = slider(hand, name, { last, position, describe, move });
+  go(start);
+});

@@ -1,21 +1,18 @@
 """A slider that leafs through finished pictures, with a kernel or without one."""
 
-import html
-import json
 from collections.abc import Sequence
-from importlib.resources import files
-from urllib.parse import quote
+from html import escape
 
+from moe_tutorial.figures.live import LivePicture, script_of, themed
 from moe_tutorial.figures.style import Picture
 
 
-class Scrubber:
-    """A slider linked to pictures that were drawn ahead, so that it also moves on a static page.
+class Scrubber(LivePicture):
+    """A slider linked to pictures that were drawn ahead, with a button that plays them in turn.
 
-    Made for what a browser cannot compute, such as a training run. One piece of HTML carries the
-    pictures and the script that exchanges them. Where scripts do not run, on paper for instance,
-    it is the picture that it starts with, and there is no slider. Pictures mostly share their
-    axes, so each line of their SVG is kept only once.
+    Made for what a browser cannot compute, such as a training run. Where scripts do not run, and
+    on paper, it is the picture that it starts with, and there is no slider. Pictures mostly share
+    their axes, so each line of their SVG is kept only once.
 
     Args:
         pictures: what to show, one for each position of the slider.
@@ -55,56 +52,33 @@ class Scrubber:
         self.labels = list(labels)
         self.name = name
         self.start = start
-
-    @property
-    def html(self) -> str:
-        """The slider and its pictures, the same bytes for the same pictures."""
-        svgs = [picture.svg for picture in self.pictures]
-        sides = [picture.figure.get_size_inches() for picture in self.pictures]
+        svgs = [themed(picture.svg[picture.svg.index("<svg") :]) for picture in pictures]
+        # Every line once, numbered where it first comes up; a frame is a list of numbers.
+        numbers: dict[str, int] = {}
+        frames = [
+            [numbers.setdefault(line, len(numbers)) for line in svg.split("\n")] for svg in svgs
+        ]
         # One box, as large as the largest picture, so that nothing moves when they change.
+        sides = [picture.figure.get_size_inches() for picture in pictures]
         width, height = (round(96 * max(lengths)) for lengths in zip(*sides, strict=True))
-        first = svgs[self.start].split("\n")
-        # The script counts every line of the start frame, and others where they first come up.
-        numbers = {line: number for number, line in reversed(list(enumerate(first)))}
-        lines: list[str] = []
-        frames: list[list[int]] = []
-        for svg in svgs:
-            for line in svg.split("\n"):
-                if line not in numbers:
-                    numbers[line] = len(first) + len(lines)
-                    lines.append(line)
-            frames.append([numbers[line] for line in svg.split("\n")])
-        data = json.dumps(
-            {
-                "name": self.name,
-                "labels": self.labels,
-                "start": self.start,
-                "lines": lines,
-                "frames": frames,
-            },
-            separators=(",", ":"),
-        )
-        # No "<" inside the script's data, so that no label can end it.
-        data = data.replace("<", r"\u003c")
-        parts = files("moe_tutorial.figures")
-        alt = html.escape(self.pictures[self.start].alt)
-        # An image of its own keeps the ids inside a picture from meeting those of another.
-        return (
-            f"<style>{parts.joinpath('scrubber.css').read_text('utf-8')}</style>"
-            f'<div class="scrubber"><div class="start"><img alt="{alt}" '
-            f'width="{width}" height="{height}" style="aspect-ratio: {width} / {height}" '
-            f'src="data:image/svg+xml,{quote(svgs[self.start], safe=" /:;=,()-._")}"></div>'
-            f'<script type="application/json">{data}</script>'
-            f"<script>{parts.joinpath('scrubber.js').read_text('utf-8')}</script>"
-            "</div>"
-        )
+        config = {
+            "name": name,
+            "labels": self.labels,
+            "start": start,
+            "box": f"{width} / {height}",
+            # A picture that says its label needs no other word for it.
+            "shown": all(
+                f">{escape(label, quote=False)}<" in svg
+                for label, svg in zip(labels, svgs, strict=True)
+            ),
+            "lines": list(numbers),
+            "frames": frames,
+        }
+        script = script_of("figures/scrubber.js")
+        super().__init__("scrubber", f"Slider: {name}", config, [pictures[start]], script)
 
     def __repr__(self) -> str:
         return (
             f"A slider for the {self.name} over {len(self.pictures)} pictures: {self.labels[0]} "
-            f"to {self.labels[-1]}. It starts with {self.labels[self.start]}: "
-            f"{self.pictures[self.start].alt}"
+            f"to {self.labels[-1]}. It starts with {self.labels[self.start]}: {self.alt}"
         )
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/html": self.html, "text/plain": repr(self)}
