@@ -2,16 +2,17 @@
 
 python tools/execute_notebooks.py                 in place, all of notebooks/
 python tools/execute_notebooks.py --output DIR    the results go to DIR, notebooks/ stays
-python tools/execute_notebooks.py --set-up-only   only refresh the set-up cells, execute nothing
+python tools/execute_notebooks.py --set-up-only   only set-up cells and folds, execute nothing
 
 Every notebook's first code cell, the set-up cell, is written from tools/setup_cell.py with the
 address of the repository from _config.yml: a fork changes that one line, and all its notebooks
-point to the fork.
+point to the fork. Cells that only draw a figure get the metadata that folds their code.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import concurrent.futures
 import json
 import os
@@ -38,8 +39,12 @@ ENVIRONMENT = {
     "MOE_TUTORIAL_PROGRESS": "off",
 }
 CELL_TIMEOUT = 60  # seconds; a whole chapter takes less than twenty
+DRAWING = ("moe_tutorial.figures", "moe_tutorial.explorers")
+TABLES = ("table", "number_table")
+FIGURE_TITLE = re.compile(r"# @title Draw figure .*\n")
 
 Notebook = Any  # nbformat's NotebookNode, a dictionary with attributes
+Cell = Any  # another
 
 
 def set_up_source() -> str:
@@ -68,6 +73,73 @@ def refresh_set_up(notebook: Notebook) -> None:
             "tags": ["hide-input"],
         }
     )
+
+
+def figure_number(cell: Cell, later: list[Cell]) -> str | None:
+    """The number of the figure that a cell draws, None if the cell does anything else.
+
+    A cell only draws if it ends in a figure with a number, ``bars(...).captioned("2.1", "...")``,
+    if all else in it imports figures or gives names to what is drawn, and if no later cell needs
+    these names. Tables stay open, since their code computes what they list, and so do widgets,
+    into which readers put their own numbers.
+
+    Args:
+        cell: a code cell.
+        later: the code cells after it.
+    """
+    *before, last = ast.parse(cell.source).body or [ast.Pass()]
+    match last:
+        case ast.Expr(
+            ast.Call(
+                ast.Attribute(ast.Call(ast.Name(drawer)), "captioned"),
+                [ast.Constant(str(number)), *_],
+            )
+        ) if drawer not in TABLES:
+            pass
+        case _:
+            return None
+    given = set()
+    for step in before:
+        if isinstance(step, ast.Assign):
+            given |= {name for target in step.targets for name in names(target, ast.Store)}
+        elif not isinstance(step, ast.ImportFrom) or step.module not in DRAWING:
+            return None
+    needed = set()
+    for code in later:
+        tree = ast.parse(code.source)
+        parameters = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        needed |= names(tree, ast.Load) - names(tree, ast.Store) - parameters
+    return None if given & needed else number
+
+
+def names(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    """The names that a piece of code reads (ast.Load) or gives (ast.Store)."""
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return {node.id for node in found if isinstance(node.ctx, context)}
+
+
+def fold_figures(notebook: Notebook) -> None:
+    """Hide the code of cells that only draw, on the page, in Jupyter and in Colab."""
+    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for index, cell in enumerate(code_cells):
+        number = figure_number(cell, code_cells[index + 1 :])
+        was_folded = FIGURE_TITLE.match(cell.source)
+        cell.source = FIGURE_TITLE.sub("", cell.source, count=1)
+        if number:
+            cell.source = f"# @title Draw figure {number}\n{cell.source}"
+            cell.metadata = nbformat.from_dict(
+                {
+                    "cellView": "form",
+                    "jupyter": {"source_hidden": True},
+                    "mystnb": {
+                        "code_prompt_hide": "Hide the code",
+                        "code_prompt_show": f"Show the code that draws figure {number}",
+                    },
+                    "tags": ["hide-input"],
+                }
+            )
+        elif was_folded:
+            cell.metadata = nbformat.from_dict({})
 
 
 def execute(notebook: Notebook, folder: Path, kernel: str = "python3") -> None:
@@ -126,6 +198,7 @@ def process(source: Path, target: Path, run: bool) -> str:
     """Refresh, execute and write one notebook; returns the line that reports it."""
     notebook = nbformat.read(source, as_version=4)
     refresh_set_up(notebook)
+    fold_figures(notebook)
     if run:
         execute(notebook, source.parent)
     canonicalise(notebook)
