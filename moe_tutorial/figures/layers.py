@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from moe_tutorial.figures import palette
+from moe_tutorial.figures.labels import log_axis
 from moe_tutorial.figures.style import (
     INK,
     PAPER,
@@ -95,6 +96,7 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
         ax.invert_yaxis()
         ax.set_xscale("log")
         ax.set_xlim(min(0.5, smallest / 2), 4 * max(total for total, _ in models.values()))
+        log_axis(ax.xaxis)
         ax.set_xlabel("billions of parameters")
         handles = [ax.barh([0], [0], color=c, edgecolor=INK) for c in colours]
         figure.legend(handles, ["total", "active"], loc="outside upper right", ncols=2)

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-import matplotlib.ticker
-
+from moe_tutorial.figures.labels import log_axis
 from moe_tutorial.figures.style import (
     INK,
     QUIET,
@@ -67,9 +66,7 @@ def ratios(rows: Mapping[str, Mapping[str, float]], *, x_label: str, y_label: st
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_xscale("log")
         ax.set_xlim(min(x_N.min(), 1) / 1.15, max(x_N.max(), 1) * 1.15)
-        ax.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        log_axis(ax.xaxis)
         ax.set_xlabel(plain(x_label))
         ax.set_ylabel(plain(y_label))
         if len(found) > 1:

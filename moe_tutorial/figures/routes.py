@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
@@ -13,7 +12,6 @@ from moe_tutorial.figures.bars import draw_bars
 from moe_tutorial.figures.palette import expert_colour, readable_on
 from moe_tutorial.figures.style import (
     INK,
-    PAPER,
     Picture,
     check_words,
     expert_ids,
@@ -201,18 +199,18 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
 
 
 def _draw_strip(ax: Axes, logits_E: np.ndarray) -> None:
-    shade = matplotlib.colormaps["Greens"]
     spread = np.ptp(logits_E) or 1.0
     for expert, logit in enumerate(logits_E):
-        depth = 0.08 + 0.82 * (logit - logits_E.min()) / spread
+        depth = 0.05 + 0.5 * (logit - logits_E.min()) / spread  # ink stays readable on it
         ax.add_patch(
             FancyBboxPatch(
-                (expert - 0.46, -1.25),
-                0.92,
+                (expert - 0.44, -1.25),
+                0.88,
                 1.0,
                 boxstyle="square,pad=0",
-                facecolor=shade(depth),
-                edgecolor=PAPER,
+                facecolor=palette.SHADE.light,
+                alpha=depth,
+                edgecolor="none",
             )
         )
         ax.text(
@@ -222,7 +220,6 @@ def _draw_strip(ax: Axes, logits_E: np.ndarray) -> None:
             ha="center",
             va="center",
             size=SMALLEST,
-            color=PAPER if depth > 0.55 else INK,
         )
         ax.text(expert, -1.65, str(expert), ha="center", va="center", size=SMALLEST)
 

@@ -25,6 +25,8 @@ class Table:
         columns: for each head its cells, as texts.
         right: the heads of the columns that hold numbers.
         shades: for each cell beside the first column a number from -1 to 1, or none.
+        title: what all numbers are, above the table, or nothing.
+        caption: number and sentence below it, or none.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class Table:
         columns: Mapping[str, Sequence[str]],
         right: Sequence[str],
         shades: np.ndarray | None = None,
+        title: str = "",
         caption: tuple[str, str] | None = None,
     ) -> None:
         self._columns, self._right, self._shades = columns, right, shades
-        self._caption = caption
+        self._title, self._caption = title, caption
 
     def captioned(self, number: str, takeaway: str) -> "Table":
         """The table with its number in the chapter and the sentence to take away from it.
@@ -52,24 +55,25 @@ class Table:
             ValueError: a number of another form, or a takeaway that is no sentence.
         """
         caption_text(number, takeaway, "Table")
-        return Table(self._columns, self._right, self._shades, (number, takeaway))
+        return Table(self._columns, self._right, self._shades, self._title, (number, takeaway))
 
     @property
     def html(self) -> str:
         """The table as HTML, the same bytes for the same cells."""
-        kind = "moe-shaded" if self._shades is not None else "moe-cards"
-        kinds = f"moe-table {kind}" if len(self._columns) > 3 else "moe-table"
+        wide = len(self._columns) > 3
+        kind = " moe-shaded" if self._shades is not None else " moe-cards" if wide else ""
         caption = caption_html(*self._caption, "Table", "figcaption") if self._caption else ""
+        title = f"<caption>{escape(self._title)}</caption>\n" if self._title else ""
         head = "".join(
-            f'<th scope="col"{self._place(column)}>{escape(column)}</th>'
-            for column in self._columns
+            f'<th scope="col"{self._place(name)}>{escape(name)}</th>' if name else "<td></td>"
+            for name in self._columns
         )
         body = "".join(
             "<tr>" + "".join(self._cell(r, c, text) for c, text in enumerate(row)) + "</tr>\n"
             for r, row in enumerate(zip(*self._columns.values(), strict=True))
         )
         return (
-            f'<figure class="moe-table-figure"><table class="{kinds}">\n'
+            f'<figure class="moe-table-figure"><table class="moe-table{kind}">\n{title}'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>{caption}</figure>"
         )
 
@@ -105,6 +109,8 @@ class Table:
             ).rstrip()
             for row in rows
         ]
+        if self._title:
+            lines.insert(0, self._title)
         if self._caption:
             lines.append(" ".join(caption_text(*self._caption, "Table")))
         return "\n".join(lines)
@@ -119,8 +125,8 @@ def table(
     """A table of named columns; the first names the rows.
 
     Args:
-        columns: for each column's head its entries ``[N]``: texts, or numbers. Whole numbers are
-            written as they are.
+        columns: for each column's head its entries ``[N]``: texts, or numbers. A column of whole
+            numbers has no decimals.
         digits: decimals of the other numbers, for all columns or for those that it names (others
             have 2).
 
@@ -149,7 +155,8 @@ def table(
         listed = list(entries)
         if all(isinstance(entry, int | float | np.number) for entry in listed):
             right.append(head)
-        cells[head] = [_written(head, entry, wanted.get(head, 2)) for entry in listed]
+        places = wanted.get(head, 2) if any(isinstance(e, float) for e in listed) else 0
+        cells[head] = [_written(head, entry, places) for entry in listed]
         length = len(next(iter(cells.values())))
         if len(listed) != length:
             raise ValueError(
@@ -162,9 +169,7 @@ def table(
 def _written(head: str, entry: object, places: int) -> str:
     if isinstance(entry, bool | str):
         return str(entry)
-    if isinstance(entry, int | np.integer):
-        return str(int(entry)).replace("-", MINUS)
-    if isinstance(entry, float | np.floating):
+    if isinstance(entry, int | float | np.number):
         return _decimals(float(entry), places)
     raise TypeError(
         f"columns[{head!r}] must hold texts or numbers, got {entry!r} of type "
@@ -188,7 +193,7 @@ def number_table(
         values_RC: the numbers, one row a label.
         row_labels: R names.
         column_labels: C names; up to five stay readable on a phone.
-        quantity: what the numbers are; the head of the rows' names.
+        quantity: what the numbers are, written above the table.
 
     Returns:
         The table, two decimals a number.
@@ -206,13 +211,12 @@ def number_table(
             f"values_RC must have shape [{len(row_labels)}, {len(column_labels)}] as the labels "
             f"have, got {list(table_RC.shape)}"
         )
-    columns = {quantity: list(row_labels)}
+    columns = {"": list(row_labels)}
     for label, values_R in zip(column_labels, table_RC.T, strict=True):
         columns[label] = [_decimals(value, 2) for value in values_R]
     if len(columns) <= len(column_labels):
         raise ValueError(
-            f"column_labels must differ from one another and from quantity, got "
-            f"{listing(list(column_labels))} beside {quantity!r}"
+            f"column_labels must differ from one another, got {listing(list(column_labels))}"
         )
     shades_RC = table_RC / max(np.abs(table_RC).max(), 1e-12)
-    return Table(columns, list(column_labels), shades_RC)
+    return Table(columns, list(column_labels), shades_RC, quantity)
