@@ -156,15 +156,10 @@ bring("centroids", (config, { root, form, hand }) => {
     update();
   }
 
-  choice(form, "Scores", { dot: "dot product", cosine: "cosine" }, scores, (value) => {
-    scores = value;
-    update();
-  });
+  const rules = { dot: "dot product", cosine: "cosine" };
+  choice(form, "Scores", rules, scores, (value) => { scores = value; update(); });
   hint(form, "Drag the token, or focus it and use the arrow keys. ");
-  kSlider(hand, k, centroids.length, (value) => {
-    k = value;
-    update();
-  });
+  kSlider(hand, k, centroids.length, (value) => { k = value; update(); });
   update();
 
   // A mouse may take the token to any place of the plane and drag on. A finger has to hold the

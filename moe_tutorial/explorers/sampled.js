@@ -112,25 +112,15 @@ bring("sampled", (config, { root, form, hand }) => {
     );
   }
 
-  const rules = { top_k: "Top-K", sampled: "sampled" };
-  choice(form, "Selection", rules, selection, (value) => {
+  choice(form, "Selection", { top_k: "Top-K", sampled: "sampled" }, selection, (value) => {
     selection = value;
     begin();
   });
   const sources = { original: "original logits", tempered: "tempered logits" };
-  choice(form, "Gates from", sources, from, (value) => {
-    from = value;
-    update();
-  });
+  choice(form, "Gates from", sources, from, (value) => { from = value; update(); });
   hint(form);
-  temperatureSlider(hand, temperature, (value) => {
-    temperature = value;
-    begin();
-  });
-  kSlider(hand, k, numExperts, (value) => {
-    k = value;
-    begin();
-  });
+  temperatureSlider(hand, temperature, (value) => { temperature = value; begin(); });
+  kSlider(hand, k, numExperts, (value) => { k = value; begin(); });
   const row = box("buttons");
   const [play, pause] = player(row, "draws", 200, () => draw(1));
   const buttons = [

@@ -55,9 +55,7 @@ def routing_explorer(
     uniforms_TE = torch.rand(logits_TE.shape, generator=ahead, dtype=torch.float64)
     drawn_TK = gumbel_top_k(logits_TE, k, temperature, generator)
     experts_TK = drawn_TK if selection == "sampled" else top_k(logits_TE, k)
-    counts_E = torch.bincount(experts_TK[0], minlength=logits_TE.shape[-1])
-    inclusion_TE = inclusion(logits_TE, k, temperature, selection)
-    shown = routing_columns(logits_TE, experts_TK, temperature, counts_E, 1, inclusion_TE)
+    columns = routing_columns(logits_TE, experts_TK, temperature, selection)
     return Explorer(
         "sampled",
         "a router that draws its experts",
@@ -69,7 +67,7 @@ def routing_explorer(
             "gates": gates,
             "uniforms": uniforms_TE[0].tolist(),
         },
-        [routing_picture(shown, experts_TK, temperature, gates, 1)],
+        [routing_picture(columns, experts_TK, temperature, gates)],
     )
 
 
@@ -84,43 +82,36 @@ def check_rule(
     check_generator(generator, logits_TE)
 
 
-def inclusion(logits_TE: Tensor, k: int, temperature: float, selection: str) -> Tensor:
-    """How likely each expert is to be chosen ``[1, E]``: exactly, and 1 or 0 for the K best."""
-    if selection == "sampled":
-        return inclusion_probabilities(logits_TE, k, temperature)
-    return torch.zeros_like(logits_TE).scatter(-1, top_k(logits_TE, k), 1.0)
-
-
 def routing_columns(
-    logits_TE: Tensor,
-    experts_TK: Tensor,
-    temperature: float,
-    counts_E: Tensor,
-    draws: int,
-    inclusion_TE: Tensor,
+    logits_TE: Tensor, drawn_NK: Tensor, temperature: float, selection: str
 ) -> dict[str, Tensor]:
-    """What there is to see of one token's last draw and of all its draws, each ``[1, E]``."""
-    gates = {
-        name: softmax_over_chosen(logits_TE, experts_TK, tau)
-        for name, tau in (("original", 1.0), ("tempered", temperature))
-    }
+    """What there is to see of one token's draws, the last of them above all: each ``[1, E]``."""
+    num_experts, k, last_TK = logits_TE.shape[-1], drawn_NK.shape[-1], drawn_NK[-1:]
+
+    def gates(tau: float) -> Tensor:
+        gates_TK = softmax_over_chosen(logits_TE, last_TK, tau)
+        return scatter_gates(gates_TK, last_TK, num_experts)
+
+    if selection == "sampled":
+        inclusion_TE = inclusion_probabilities(logits_TE, k, temperature)
+    else:
+        inclusion_TE = torch.zeros_like(logits_TE).scatter(-1, top_k(logits_TE, k), 1.0)
+    counts_E = torch.bincount(drawn_NK.flatten(), minlength=num_experts)
     return {
         "logit": logits_TE,
         "probability": softmax(logits_TE, temperature),
-        **{
-            f"gate, {name}": scatter_gates(gates_TK, experts_TK, logits_TE.shape[-1])
-            for name, gates_TK in gates.items()
-        },
-        "share of draws": counts_E[None] / draws,
+        "gate, original": gates(1.0),
+        "gate, tempered": gates(temperature),
+        "share of draws": counts_E[None] / len(drawn_NK),
         "inclusion probability": inclusion_TE,
     }
 
 
 def routing_picture(
-    columns: dict[str, Tensor], experts_TK: Tensor, temperature: float, gates: str, draws: int
+    columns: dict[str, Tensor], drawn_NK: Tensor, temperature: float, gates: str
 ) -> Picture:
     """Bars of three of the columns, with the inclusion probabilities as diamonds."""
-    often = f"how often in {draws} draw{'s' if draws > 1 else ''}"
+    often = f"how often in {len(drawn_NK)} draw{'s' if len(drawn_NK) > 1 else ''}"
     titles = {
         f"probabilities at T = {in_words(temperature)}": "probability",
         f"gates from the {gates} logits": f"gate, {gates}",
@@ -129,7 +120,7 @@ def routing_picture(
     return expert_bars(
         {title: columns[name][0] for title, name in titles.items()},
         "share",
-        chosen=dict.fromkeys(titles, experts_TK[0]),
+        chosen=dict.fromkeys(titles, drawn_NK[-1]),
         markers={often: columns["inclusion probability"][0]},
         marker_label="inclusion probability",
         y_limits=(0, 1.02),

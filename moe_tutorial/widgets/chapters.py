@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.explorers.centroids import AXES, SCORES, centroid_pictures
-from moe_tutorial.explorers.sampled import check_rule, inclusion, routing_columns, routing_picture
+from moe_tutorial.explorers.sampled import check_rule, routing_columns, routing_picture
 from moe_tutorial.explorers.selection import selection_picture, three_gates
 from moe_tutorial.explorers.temperature import temperature_pictures
 from moe_tutorial.routing.probabilities import entropy, softmax
@@ -43,17 +43,9 @@ def centroid_widget(
     in which the centroids differ most (their first principal components). The picture shows these
     two; the logits always use all D coordinates.
 
-    Args:
-        x_TD: tokens ``[T, D]``, or one token ``[D]``.
-        centroids_ED: the centroids, ``[E, D]``, such as the weight of a router's ``nn.Linear``.
-        k: how many experts are chosen at first.
-        scores: ``"dot"`` or ``"cosine"`` at first.
-
-    Raises:
-        TypeError: an argument that is not a floating-point tensor, or a k that is not an int.
-        ValueError: wrong shapes, no token, fewer than two experts or coordinates, values that are
-            not finite, centroids that are all zero, two devices, k out of range, or a word that is
-            not one of the allowed ones.
+    Takes and refuses what :func:`~moe_tutorial.explorers.centroid_explorer` does, but for tokens
+    ``[T, D]``, or one ``[D]``, and centroids ``[E, D]`` of any number and width, all on one device,
+    such as the weight of a router's ``nn.Linear``.
     """
     tokens_TD = rows_of("x_TD", x_TD)
     check_floating("centroids_ED", centroids_ED)
@@ -117,13 +109,8 @@ def _plane(centroids_ED: Tensor) -> tuple[Tensor, tuple[str, str], str]:
 def temperature_widget(logits_TE: Tensor, temperature: float = 1.0) -> LiveFigure:
     """A token's probabilities and their entropy at any temperature, both limits included.
 
-    Args:
-        logits_TE: logits ``[T, E]`` with any leading dimensions, or one token's ``[E]``.
-        temperature: where the slider starts; ``math.inf`` is allowed.
-
-    Raises:
-        TypeError: logits that are not floating point, or a temperature that is not a number.
-        ValueError: no token, logits that are not finite, or a temperature that is not positive.
+    Takes and refuses what :func:`~moe_tutorial.explorers.temperature_explorer` does, but for logits
+    ``[..., E]`` of any number of tokens and experts.
     """
     rows_TE = rows_of("logits_TE", logits_TE)
     check_positive_number("temperature", temperature)
@@ -150,13 +137,8 @@ def temperature_widget(logits_TE: Tensor, temperature: float = 1.0) -> LiveFigur
 def selection_widget(logits_TE: Tensor, k: int = 3) -> LiveFigure:
     """A token's K best experts, and their gates normalised in the three ways of chapter 03.
 
-    Args:
-        logits_TE: logits ``[T, E]`` with any leading dimensions, or one token's ``[E]``.
-        k: where the slider for K starts.
-
-    Raises:
-        TypeError: logits that are not floating point, or a k that is not an int.
-        ValueError: no token, logits that are not finite, or k out of range.
+    Takes and refuses what :func:`~moe_tutorial.explorers.selection_explorer` does, but for logits
+    ``[..., E]`` of any number of tokens and experts.
     """
     rows_TE = rows_of("logits_TE", logits_TE)
     check_k(k, rows_TE.shape[-1])
@@ -186,19 +168,8 @@ def routing_widget(
 ) -> LiveFigure:
     """A router that draws a token's experts, or takes the best; draw again, and count who comes.
 
-    Args:
-        logits_TE: logits ``[T, E]`` with any leading dimensions, or one token's ``[E]``.
-        k: how many experts are chosen at first.
-        temperature: of the probabilities at first; ``math.inf`` is allowed.
-        selection: ``"sampled"`` or ``"top_k"`` at first.
-        gates: ``"original"`` for gates from the logits, ``"tempered"`` from logits / temperature.
-        generator: the source of randomness, on the CPU; None takes torch's own.
-
-    Raises:
-        TypeError: logits that are not floating point, a k that is not an int, a temperature that is
-            not a number, or a generator that is not one.
-        ValueError: no token, logits that are not finite, k or temperature out of range, a word that
-            is not one of the allowed ones, or a generator elsewhere.
+    Takes and refuses what :func:`~moe_tutorial.explorers.routing_explorer` does, but for logits
+    ``[..., E]`` of any number of tokens and experts.
     """
     rows_TE = rows_of("logits_TE", logits_TE)
     check_rule(rows_TE, k, temperature, selection, gates, generator)
@@ -222,16 +193,9 @@ def routing_widget(
         for button in buttons.values():
             button.disabled = selection == "top_k"
         last_TK = drawn_NK[-1:]
-        columns = routing_columns(
-            logits_TE,
-            last_TK,
-            temperature,
-            torch.bincount(drawn_NK.flatten(), minlength=logits_TE.shape[-1]),
-            len(drawn_NK),
-            inclusion(logits_TE, k, temperature, selection),
-        )
+        columns = routing_columns(logits_TE, drawn_NK, temperature, selection)
         return page(
-            [routing_picture(columns, last_TK, temperature, gates, len(drawn_NK))],
+            [routing_picture(columns, drawn_NK, temperature, gates)],
             f"{'Drawn' if selection == 'sampled' else 'The best'}, in this order: "
             f"{', '.join(str(expert) for expert in last_TK[0].tolist())}.",
             table_of(last_TK, columns),

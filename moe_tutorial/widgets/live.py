@@ -12,16 +12,16 @@ from torch import Tensor
 
 from moe_tutorial.explorers.temperature import COLD, in_words
 from moe_tutorial.figures import Picture
+from moe_tutorial.figures.live import styles, themed
 from moe_tutorial.validation import check_finite, check_floating
 
 _NUMBERS = itertools.count()
 
 _STYLE = """
-.moe-live { max-width: 640px; line-height: 1.5; }
-.moe-live svg { display: block; width: 100%; height: auto; margin: 0.5rem 0; border-radius: 6px; }
-.moe-live div { max-height: 22rem; overflow: auto; }
-.moe-live table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.moe-live :is(th, td) { padding: 0.1rem 0.7rem 0.1rem 0; text-align: right; }
+.moe-widget { max-width: 560px; padding: 8px 16px; }
+.moe-widget .moe-rows { max-height: 22rem; overflow: auto; }
+.moe-widget table { border-collapse: collapse; }
+.moe-widget :is(th, td) { padding: 0.1rem 0.7rem 0.1rem 0; text-align: right; }
 """
 
 
@@ -110,18 +110,17 @@ def choice(name: str, words: Mapping[str, str], value: str) -> Any:
 
 
 def page(pictures: Sequence[Picture], sentence: str, table: str) -> str:
-    """Pictures, a sentence and a table below each other."""
-    drawn = "".join(_inline(picture) for picture in pictures)
+    """Pictures, a sentence and a table below each other, on the card of the explorers."""
+    drawn = "".join(f'<div class="moe-frame">{_inline(picture)}</div>' for picture in pictures)
     return (
-        f'<style>{_STYLE}</style><div class="moe-live">{drawn}<p role="status">{escape(sentence)}'
-        f"</p><div>{table}</div></div>"
+        f'<style>{styles()}{_STYLE}</style><div class="moe-explorer moe-widget">{drawn}'
+        f'<p role="status">{escape(sentence)}</p><div class="moe-rows">{table}</div></div>'
     )
 
 
 def _inline(picture: Picture) -> str:
     # Ids count in the whole notebook: these must not meet those of another figure.
-    number, svg = next(_NUMBERS), picture.svg
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>live{number}-", svg[svg.index("<svg") :])
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>live{next(_NUMBERS)}-", themed(picture.svg))
 
 
 def table_of(experts_TK: Tensor, columns: Mapping[str, Tensor]) -> str:
