@@ -25,7 +25,7 @@ def with_sections(chapters: str, sections: str) -> str:
     own = BeautifulSoup(sections, "html.parser").select_one("li > ul")
     if here is None or own is None:
         return chapters
-    for too_deep in own.select("ul " * DEPTH):
+    for too_deep in own.select("ul " * (2 + DEPTH)):  # below the title's own and the first
         too_deep.decompose()
     here["aria-current"] = "page"
     here.insert_after(own)

@@ -204,11 +204,16 @@ def page_not_found(app: Sphinx) -> Iterator[tuple[str, Context, str]]:
     """The page that a server shows for an address that does not exist."""
     root = urlsplit(app.config.html_baseurl).path
     chapters = [
-        (page, app.env.titles[page].astext())
+        (page, *app.env.titles[page].astext().split(" ", 1))
         for page in sorted(app.env.found_docs)
         if page.startswith("notebooks/")
     ]
-    yield "404", {"root": root, "colours": colour_sheet(), "chapters": chapters}, "404.html"
+    mark = Path(app.srcdir, "book", "_static", "favicon.svg").read_text("utf-8")
+    yield (
+        "404",
+        {"root": root, "colours": colour_sheet(), "chapters": chapters, "mark": mark},
+        "404.html",
+    )
 
 
 def write_addresses(app: Sphinx, failure: Exception | None) -> None:

@@ -20,11 +20,10 @@ def as_cards(table: str) -> str:
     heads = [head.get_text(" ", strip=True) for head in soup.select("thead th")]
     if not heads:
         return table
-    soup.table["class"] = [*soup.table["class"], "word-cards"]
     for row in soup.select("tbody tr"):
         for head, cell in zip(heads, row.find_all("td"), strict=True):
             cell["data-label"] = head
-    return str(soup)
+    return str(soup).replace('class="table', 'class="table word-cards', 1)
 
 
 def offer_cards(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import subprocess
 
 from docutils import nodes
@@ -64,6 +65,25 @@ def display_tex(text: str, whole: bool) -> str:
     return r"\begin{aligned}" + r"\\".join(split) + r"\end{aligned}"
 
 
+def parts_of(tex: str) -> list[str]:
+    r"""A displayed formula in the parts that `\qquad` sets apart, which may stand below each other.
+
+    A gap inside braces or in an environment parts nothing.
+    """
+    if r"\begin" in tex:
+        return [tex]
+    parts = [""]
+    for piece in re.split(r"(\\qquad\b)", tex):
+        open_braces = sum(
+            {"{": 1, "}": -1}.get(sign, 0) for sign in re.findall(r"(?<!\\)[{}]", parts[-1])
+        )
+        if piece == r"\qquad" and not open_braces:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
 def _set(node: nodes.math | nodes.math_block, tex: str, display: bool) -> str:
     try:
         return set_formula(tex, display)
@@ -86,7 +106,8 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
         self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
         self.add_permalink_ref(node, _("Link to this equation"))
         self.body.append("</span>")
-    self.body.append(_set(node, display_tex(node.astext(), node["nowrap"]), display=True))
+    tex = display_tex(node.astext(), node["nowrap"])
+    self.body.extend(_set(node, part, display=True) for part in parts_of(tex))
     self.body.append("</div>\n")
     raise nodes.SkipNode
 
