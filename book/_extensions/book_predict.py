@@ -197,5 +197,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(HtmlElement, html=(visit_element, depart_element))
     app.connect("doctree-read", pair_predictions)
     app.add_post_transform(CodeBelowItsFigure)
-    app.add_js_file("reader.js")
+    app.add_js_file("reader.js", loading_method="defer")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
