@@ -28,7 +28,9 @@ def listing(words: Sequence[object]) -> str:
 
 
 def experts_in_words(experts: Sequence[int]) -> str:
-    """'expert 5', 'experts 5 and 8'."""
+    """'expert 5', 'experts 5 and 8', and from five on only how many."""
+    if len(experts) > 4:
+        return f"{len(experts)} experts"
     return f"expert{'s' if len(experts) > 1 else ''} {listing(experts)}"
 
 

@@ -123,7 +123,11 @@ DRAWN = """root => Object.fromEntries([...root.querySelectorAll("[data-panel]")]
       mark.getAttribute("visibility") === "hidden" ? null :
       (Number(panel.dataset.zero) - parseFloat(mark.getAttribute("transform").split(" ")[1]))
         / Number(panel.dataset.unit)),
-    notes: [...panel.querySelectorAll(".note")].map(note => note.textContent),
+    labels: [...panel.querySelectorAll(".value")].map(label => label.textContent),
+    ghosts: [...panel.querySelectorAll("g .ghost")].map(ghost => {
+      const height = Number(ghost.getAttribute("height")) / Number(panel.dataset.unit);
+      return Number(ghost.getAttribute("y")) < Number(panel.dataset.zero) - .004 ? height : -height;
+    }),
     chosen: [...panel.querySelectorAll("[data-expert].chosen")].map(g => Number(g.dataset.expert)),
     words: [...panel.querySelectorAll("text")].map(text => text.textContent),
     places: [...panel.querySelectorAll(".token, .here")].map(p => p.getAttribute("transform")),
@@ -145,11 +149,16 @@ class Explorer:
         state: State = json.loads(self.root.get_attribute("data-state") or "")
         return state
 
+    @property
+    def drawn(self) -> State:
+        drawn: State = self.root.evaluate(DRAWN)
+        return drawn
+
     def check(self) -> State:
         """The state is what the package calculates, and the picture is the state."""
         state = self.state
         CHECKS[self.kind](state, self.config)
-        panels = self.root.evaluate(DRAWN)
+        panels = self.drawn
         self.check_bars(panels["probabilities"], state["probabilities"], state.get("experts"))
         if self.kind == "centroids":
             self.check_bars(panels["logits"], state["logits"], state["experts"])
@@ -181,7 +190,7 @@ class Explorer:
             self.check_bars(panels["counts"], shares, state["experts"])
             tolerance = 0.006 / panels["counts"]["unit"]
             assert panels["counts"]["marks"] == pytest.approx(state["inclusion"], abs=tolerance)
-            assert [share(p) for p in state["inclusion"]] == panels["counts"]["notes"]
+            assert panels["counts"]["labels"] == [share(value) for value in shares]
         return state
 
     def check_bars(self, panel: State, values: list[float], chosen: list[int] | None) -> None:
@@ -244,7 +253,8 @@ class Explorer:
                 for _ in range(round(abs(steps) / 10)):
                     self.page.keyboard.press(key if steps > 0 else back)
             return
-        token.scroll_into_view_if_needed()
+        # Not under what sticks to the lower edge of a phone.
+        token.evaluate("token => token.scrollIntoView({ block: 'center' })")
         box = token.locator(".grip").bounding_box()
         assert box is not None
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

@@ -233,7 +233,7 @@ def test_without_scripts_the_first_picture_stands_there(
     live = open_explorer(name, "mouse")
     assert live.root.get_attribute("data-config") == config
     state = live.check()
-    assert not live.root.locator("img").count()
+    assert not live.root.locator("img:visible").count()
     assert live.root.locator(".moe-readout").inner_text() == state["sentence"]
 
 
@@ -255,7 +255,7 @@ SMALLEST = """root => Math.min(...Array.from(root.querySelectorAll("text, span, 
 def test_on_a_phone_all_fits_and_nothing_jumps(name: str, open_explorer: Open) -> None:
     explorer = open_explorer(name, "finger")
     root = explorer.root
-    assert root.evaluate(SMALLEST) >= 9.5
+    assert root.evaluate(SMALLEST) >= 11
     for target in root.locator("input[type=range], fieldset label, button, .token .halo").all():
         box = target.bounding_box()
         assert box is not None
@@ -294,6 +294,106 @@ def test_the_sentence_waits_until_the_hand_rests(name: str, open_explorer: Open)
         "before => document.querySelector('.moe-readout').textContent !== before", arg=before
     )
     assert explorer.root.evaluate("root => root.said") == 1
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_on_a_phone_the_hand_stays_while_the_picture_is_in_view(
+    name: str, open_explorer: Open
+) -> None:
+    explorer = open_explorer(name, "finger")
+    hand, page = explorer.root.locator(".moe-hand"), explorer.page
+    for panel in explorer.root.locator("[data-panel]").all():
+        panel.evaluate("panel => panel.scrollIntoView({ block: 'start', behavior: 'instant' })")
+        for _ in range(2):
+            page.evaluate("new Promise(requestAnimationFrame)")
+        box, picture = hand.bounding_box(), panel.bounding_box()
+        assert box is not None
+        assert picture is not None
+        assert box["y"] + box["height"] <= PHONE["height"] + 1
+        assert box["height"] < PHONE["height"] / 4
+        assert picture["y"] + picture["height"] <= box["y"] + 1 or picture["y"] < box["y"] / 2
+    # Below the controls there is the sentence, and no empty strip.
+    text = explorer.root.locator(".moe-readout")
+    unused = """text => {
+      const range = new Range(); range.selectNodeContents(text);
+      return text.closest(".moe-explorer").getBoundingClientRect().bottom
+        - range.getBoundingClientRect().bottom; }"""
+    assert text.evaluate(unused) < 40
+
+
+def rested(explorer: Explorer) -> None:
+    explorer.page.wait_for_function(
+        "root => !root.moving", arg=explorer.root.element_handle(), timeout=5000
+    )
+
+
+def test_bars_fill_their_panel_and_grey_is_what_was_there_before(open_explorer: Open) -> None:
+    explorer = open_explorer("temperature", "mouse")
+    assert set(explorer.drawn["probabilities"]["ghosts"]) == {0}
+    tops = []
+    for part in (0, 0.45, 0.55, 1):
+        before = explorer.state["probabilities"]
+        rested(explorer)
+        explorer.slide("Temperature", part)
+        panel = explorer.drawn["probabilities"]
+        assert max(panel["values"]) * panel["unit"] >= 0.5 * (236 - 36 - 23) - 0.1
+        tops.append(panel["words"][panel["words"].index("0") + 2])  # above 0, half and the end
+        end = float(tops[-1])
+        assert panel["ghosts"] == pytest.approx([min(p, end) for p in before], abs=0.01 * end)
+    assert (tops[0], tops[-1]) == ("1", ".1")
+    # While the hand moves on, the ghost stays.
+    rested(explorer)
+    explorer.hand = "keyboard"
+    start = explorer.state["probabilities"]
+    slider = explorer.root.get_by_role("slider")
+    slider.focus()
+    for _ in range(3):
+        explorer.page.keyboard.press("ArrowLeft")
+    end = 0.2
+    ghosts = explorer.drawn["probabilities"]["ghosts"]
+    assert ghosts == pytest.approx([min(p, end) for p in start], abs=0.01 * end)
+
+
+def test_cosines_are_high_enough_to_read(open_explorer: Open) -> None:
+    explorer = open_explorer("centroids", "mouse")
+    explorer.choose("cosine")
+    panel = explorer.drawn["logits"]
+    assert max(panel["values"]) * panel["unit"] > 30
+    assert set(panel["ghosts"]) == {0}, "dot products are no state before cosines"
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_draws_play_and_pause_when_they_are_asked_to(
+    motion: str, browser: Browser, server: str
+) -> None:
+    page = browser.new_page(reduced_motion=motion)  # type: ignore[arg-type]
+    page.goto(server + CHAPTERS["sampled"], wait_until="load")
+    explorer = Explorer(page, page.locator("[data-explorer=sampled]"), "keyboard")
+    page.wait_for_timeout(500)
+    assert explorer.state["draws"] == 1, "it plays by itself"
+    play = explorer.root.get_by_role("button", name="Play: draws")
+    play.focus()
+    page.keyboard.press("Enter")
+    pause = explorer.root.get_by_role("button", name="Pause: draws")
+    readout = explorer.root.locator(".moe-readout")
+    assert readout.get_attribute("aria-live") == "off", "a screen reader would never come to rest"
+    page.wait_for_function(
+        "root => JSON.parse(root.dataset.state).draws > 4", arg=explorer.root.element_handle()
+    )
+    assert pause.evaluate("button => button === document.activeElement")
+    page.keyboard.press("Space")
+    assert play.count() == 1
+    assert readout.get_attribute("aria-live") == "polite"
+    drawn = explorer.check()["draws"]
+    page.wait_for_timeout(500)
+    assert explorer.state["draws"] == drawn
+    # Another rule begins again, and does not go on playing.
+    play.click()
+    explorer.choose("Top-K")
+    assert play.is_disabled()
+    page.wait_for_timeout(300)
+    assert explorer.state["draws"] == 1
+    page.close()
 
 
 def test_in_the_dark_in_print_and_without_motion(browser: Browser, server: str) -> None:
