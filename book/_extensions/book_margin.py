@@ -89,7 +89,7 @@ def move_asides(document: nodes.document) -> list[nodes.Node]:
             continue
         place = quotation.parent.index(quotation)
         before = quotation.parent[place - 1] if place else None
-        note = element("span", classes=("note", "aside"), role="note")
+        note = element("span", classes=("beside", "aside"), role="note")
         for paragraph in quotation.findall(nodes.paragraph):
             note += element("span", *paragraph.children)
         if isinstance(before, nodes.paragraph) and not before["classes"] and before not in noted:
@@ -128,7 +128,7 @@ class Linker:
         if block is None or block in self.noted:
             return []
         self.noted.append(block)
-        return [element("span", *words, classes=("note",), **{"aria-hidden": "true"})]
+        return [element("span", *words, classes=("beside",), **{"aria-hidden": "true"})]
 
     def link_work(self, text: nodes.Text, found: Found) -> nodes.Text:
         """Link what a text says of a work; the first link of a page is where its entry leads."""
@@ -231,7 +231,7 @@ def card_of_work(work: Work) -> str:
     venue = f"{work.venue}, {work.year}"
     return (
         f"<p><strong>{escape(work.title)}</strong></p>"
-        f"<p>{escape(work.some_authors)}</p><p>{escape(venue)}</p>"
+        f'<p class="about">{escape(work.some_authors)}</p><p class="about">{escape(venue)}</p>'
     )
 
 
@@ -239,7 +239,7 @@ def card_of_term(app: Sphinx, term: Term) -> str:
     """What a card says about a term."""
     assert isinstance(app.builder, StandaloneHTMLBuilder)
     meaning = app.builder.render_partial(term.meaning)["fragment"]
-    return f"<p><strong>{escape(term.name)}</strong> {meaning}</p>"
+    return f"<p><strong>{escape(term.name)}</strong></p><p>{meaning}</p>"
 
 
 def cards(app: Sphinx, body: str) -> Iterator[str]:

@@ -65,11 +65,11 @@ def link_roles(app: Sphinx, document: nodes.document, page: str) -> None:
 
 def citing(app: Sphinx, work: Work) -> HtmlElement | None:
     """The chapters that cite a work, each a link to the place where it does so first."""
-    line = element("p", nodes.Text("Cited in chapter "), classes=("citing",))
-    pages = sorted(page for page in app.env.metadata if work.key in cited(app, page))
+    pages = [page for page in sorted(app.env.metadata) if work.key in cited(app, page)]
+    line = element("p", classes=("citing",))
     for page in pages:
-        if page != pages[0]:
-            line += nodes.Text(", ")
+        between = " and " if page == pages[-1] else ", "
+        line += nodes.Text(between if len(line) else f"Cited in chapter{'s' * (len(pages) > 1)} ")
         address = f"{app.builder.get_relative_uri(BIBLIOGRAPHY, page)}#cited-{work.key}"
         line += element("a", nodes.Text(page.split("/")[1][:2]), href=address)
     return line if pages else None
@@ -82,15 +82,14 @@ def cited(app: Sphinx, page: str) -> Any:
 
 def entry(app: Sphinx, work: Work) -> list[nodes.Node]:
     """A work as an entry of the list."""
-    place = element("p", nodes.Text(f"{work.venue}, {work.year}."), classes=("venue",))
+    published = f"{work.venue}, {work.year}." + (f" {work.note}." if work.note else "")
+    place = element("p", nodes.Text(published), classes=("venue",))
     for words, address in work.addresses:
         place += [nodes.Text(" "), element("a", nodes.Text(words), href=address)]
-    about = element(
-        "dd",
-        element("p", nodes.Text(work.title), classes=("title",)),
-        element("p", nodes.Text(work.all_authors)),
-        place,
-    )
+    about = element("dd", element("p", nodes.Text(work.title), classes=("title",)))
+    if work.all_authors != work.label:
+        about += element("p", nodes.Text(work.all_authors))
+    about += place
     if (line := citing(app, work)) is not None:
         about += line
     return [element("dt", nodes.Text(work.cited), id=f"cite-{work.key}"), about]

@@ -23,8 +23,6 @@ SAVES = '\n   class="btn btn-sm btn-download-source-button'
 MENDED = {
     # Its text is its name.
     '<summary aria-label="Toggle hidden content">': "<summary>",
-    # Entries of a list; the role that they had is no longer one.
-    'role="doc-biblioentry"': 'role="listitem"',
     # A page's source is saved, not shown in another tab.
     f'target="_blank"{SAVES}': f"download{SAVES}",
 }

@@ -1,8 +1,8 @@
 """The words of the glossary, and which of them a chapter's text links.
 
-A word of everyday English, such as "load", means something else in the next chapter: it is linked
-only in the chapters that its entry names. A term of its own, such as "noisy top-k", is linked
-wherever it comes.
+A plain word, such as "load", may mean something else elsewhere, and one such as "top-k" comes all
+the time: it is linked only in the chapters that its entry names. A term of its own, such as "noisy
+top-k", is linked in every chapter.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 
 from docutils import nodes
+
+KEPT = (nodes.math, nodes.literal, nodes.emphasis, nodes.strong, nodes.inline)  # in a meaning
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Term:
 
     @property
     def everyday(self) -> bool:
-        """Whether it is a plain word of English."""
-        return self.name.isalpha() and self.name.islower()
+        """Whether it is one plain word."""
+        return self.name.islower() and " " not in self.name
 
     def is_linked_in(self, chapter: str) -> bool:
         """Whether a chapter's text links it."""
@@ -69,8 +71,10 @@ def first_sentence(paragraph: nodes.paragraph) -> nodes.inline:
             sentence += nodes.Text(child[: end.end()] if end else child)
             if end:
                 break
-        elif isinstance(child, nodes.math | nodes.literal | nodes.emphasis | nodes.strong):
+        elif isinstance(child, KEPT):
             sentence += child.deepcopy()
+            if child.astext().endswith("."):
+                break
         elif child.get("refdomain") != "cite":
             sentence += nodes.Text(child.astext())
     return sentence

@@ -36,7 +36,8 @@ class Work:
         authors: All of them, first name first.
         label: The authors as a text cites them: "Guo et al.".
         name: What the work is called without its authors, "" if it has no such name.
-        venue: Where it appeared.
+        note: What else is to say of where it appeared.
+        venue: Where it appeared first.
         addresses: Where it can be read: texts and addresses.
     """
 
@@ -45,6 +46,7 @@ class Work:
     label: str
     name: str
     title: str
+    note: str
     venue: str
     year: str
     addresses: tuple[tuple[str, str], ...]
@@ -85,7 +87,7 @@ def _venue(entry: Entry) -> str:
         return f"{place}{volume}{pages}"
     if "series" in fields:
         return f"{fields['series']} {fields['volume']}, {fields['publisher']}"
-    return fields.get("publisher") or fields.get("note") or "Preprint"
+    return fields.get("publisher") or fields.get("howpublished") or "Preprint"
 
 
 def make_work(entry: Entry) -> Work:
@@ -108,6 +110,7 @@ def make_work(entry: Entry) -> Work:
         label=label,
         name=plain(entry.fields.get("shorttitle", "")),
         title=plain(entry.fields["title"]),
+        note=plain(entry.fields.get("note", "")),
         venue=_venue(entry),
         year=entry.fields["year"],
         addresses=tuple(addresses),

@@ -18,8 +18,9 @@
     const box = link.getClientRects()[0] ?? link.getBoundingClientRect();
     const { offsetWidth: width, offsetHeight: height } = card;
     const below = box.bottom + GAP + height < innerHeight || box.top < innerHeight - box.bottom;
-    card.style.left = `${Math.max(GAP, Math.min(box.left, document.documentElement.clientWidth - width - GAP))}px`;
-    card.style.top = `${Math.max(GAP, below ? box.bottom + GAP : box.top - GAP - height)}px`;
+    const within = (wish, most) => `${Math.max(GAP, Math.min(wish, most - GAP))}px`;
+    card.style.left = within(box.left, document.documentElement.clientWidth - width);
+    card.style.top = within(below ? box.bottom + GAP : box.top - GAP - height, innerHeight - height);
   };
   const show = a => {
     clearTimeout(waiting);

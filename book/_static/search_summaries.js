@@ -3,7 +3,7 @@
   const plainText = Search.htmlToText;
   Search.htmlToText = (html, anchor) => {
     const page = new DOMParser().parseFromString(html, "text/html");
-    page.querySelectorAll(".bd-header-article, .onlyprint, .prev-next-footer, .bd-footer-content, .katex-mathml")
+    page.querySelectorAll(".bd-header-article, .onlyprint, .prev-next-footer, .bd-footer-content, .katex-mathml, .cards, .beside[aria-hidden]")
       .forEach(part => part.remove());
     return plainText(page.documentElement.outerHTML, anchor);
   };
