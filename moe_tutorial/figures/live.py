@@ -46,16 +46,18 @@ class LivePicture:
     ) -> None:
         self.alt = " ".join(picture.alt for picture in stills)
         data = escape(json.dumps(config, separators=(",", ":"), allow_nan=False))
-        # An image of its own also stands where everything but text and images is taken away.
+        # Images also stand where everything but text and images is taken away. They have a dark
+        # side of their own, which their class tells the theme of the book.
         images = "".join(
-            f'<img class="moe-still" alt="{escape(picture.alt)}" '
+            f'<img class="dark-light" alt="{escape(picture.alt)}" '
             f'src="data:image/svg+xml,{quote(_alone(picture.svg), safe=" /:;=,()-._")}">\n'
             for picture in stills
         )
         self._card = (
             f'<div class="moe-explorer moe-{kind}" role="group" aria-label="{escape(title)}" '
             f'data-explorer="{kind}" data-config="{data}">\n<style>\n{styles()}</style>\n'
-            f"{images}<script>\n(() => {{\n{script}}})();\n</script>\n</div>\n"
+            f'<div class="moe-stills">\n{images}</div>\n'
+            f"<script>\n(() => {{\n{script}}})();\n</script>\n</div>\n"
         )
         self._caption: tuple[str, str] | None = None
 
