@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from playwright.sync_api import Browser
 
 from moe_tutorial.figures import EXPERT_COLOURS, EXPERT_COLOURS_DARK
 
@@ -73,46 +72,3 @@ def test_fonts_are_light_and_bring_their_licences() -> None:
     for family in ("sans", "serif"):
         licence = next(fonts.glob(f"LICENSE*{family}*"))
         assert "SIL Open Font License" in licence.read_text(encoding="utf-8")
-
-
-def test_a_figure_in_the_dark_has_the_pages_colours_and_readable_labels() -> None:
-    figures = sorted((BOOK / "_images").glob("*-dark.svg"))
-    assert figures
-    allowed = set(EXPERT_COLOURS_DARK)
-    for figure in figures:
-        dark, light = (
-            path.read_text(encoding="utf-8")
-            for path in (figure, figure.with_name(figure.name.replace("-dark", "")))
-        )
-        for before, after in zip(EXPERT_COLOURS, EXPERT_COLOURS_DARK, strict=True):
-            assert light.count(before) <= dark.count(after)
-        used = set(re.findall(r"fill: (#[0-9a-f]{6})", dark))
-        assert themes()["dark"]["page"] in used
-        assert used & (allowed | {themes()["dark"]["ink"]})
-        assert not used & {"#ffffff", "#1c2430"}, "the light page's colours"
-
-
-def test_names_beside_bars_are_light_in_the_dark() -> None:
-    # On the logarithmic axis of chapter 06 the bars begin far to the left of their names.
-    figures = [path.read_text(encoding="utf-8") for path in (BOOK / "_images").glob("*-dark.svg")]
-    (figure,) = (it for it in figures if "active parameters in billions" in it)
-    assert f'fill: {themes()["dark"]["page"]}" transform' not in figure
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_figures_follow_the_theme_and_its_button(
-    scheme: str, browser: Browser, server: str
-) -> None:
-    tab = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
-    tab.goto(f"{server}notebooks/01_similarity_scores.html", wait_until="load")
-    shown = "document.querySelector('article picture img').currentSrc.endsWith('-dark.svg')"
-    tab.wait_for_function(f"{shown} === {str(scheme == 'dark').lower()}")
-    ground = "getComputedStyle(document.querySelector('article picture img')).backgroundColor"
-    card = themes()[scheme]["card"]
-    card = card if len(card) == 7 else "#" + "".join(2 * c for c in card[1:])
-    red, green, blue = (int(card[i : i + 2], 16) for i in (1, 3, 5))
-    assert tab.evaluate(ground) == f"rgb({red}, {green}, {blue})"
-    other = "light" if scheme == "dark" else "dark"
-    tab.evaluate(f"document.documentElement.dataset.theme = '{other}'")
-    tab.wait_for_function(f"{shown} === {str(other == 'dark').lower()}")
-    tab.close()
