@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from moe_tutorial.figures import palette
+from moe_tutorial.figures.labels import fitted
 from moe_tutorial.figures.palette import expert_colour
 from moe_tutorial.figures.style import (
     INK,
@@ -99,7 +100,7 @@ def expert_bars(
         )
         for ax, (title, values_E) in zip(axes, values_of.items(), strict=True):
             draw_bars(ax, values_E, chosen_ids.get(title, ()))
-            ax.set_title(plain(title))
+            ax.set_title(fitted(title))
             ax.set_ylabel(plain(quantity))
             if y_limits is not None:
                 ax.set_ylim(y_limits)

@@ -102,14 +102,14 @@ def curves(
             sign = _SIGNS[i % len(_SIGNS)] if marked else None
             ax.plot(x_N, y_N, line, color=colour, marker=sign, markersize=5, clip_on=False)
             if len(series) > 1:
-                ends.append(End(name, y_N[-1], {"color": colour}))
+                ends.append(End(name, y_N[-1], {"color": colour, "linestyle": line}))
             sentences.append(f"{name} {_course(y_N)}.")
         ax.set_xscale("log" if log_x else "linear")
         ax.set_yscale("log" if log_y else "linear")
         ax.margins(x=0)
         for name, level in zip(levels, heights, strict=True):
-            dots = {"color": QUIET, "linestyle": (0, (1, 2))}
-            ax.axhline(level, linewidth=1, **dots)
+            dots = {"color": QUIET, "linestyle": (0, (1, 2)), "linewidth": 1}
+            ax.axhline(level, **dots)
             ends.append(End(name, level, dots))
             sentences.append(f"Level {name} at {level:.3g}.")
         log_axis(ax.xaxis, x_N.tolist()) if log_x else even_axis(ax.xaxis)

@@ -16,7 +16,8 @@ from moe_tutorial.figures.vector import SMALLEST
 
 MINUS = "\N{MINUS SIGN}"
 LINE = 1.22 * SMALLEST  # from one line of a label to the next, in points
-LEADER = 12.0  # points between the end of a curve and its label, for the line that leads there
+LEADER = 24.0  # points between the end of a curve and its label, for the line that leads there
+BEND = 7.0  # where it has reached the label's height: the rest is a sample of the curve
 
 
 class End(NamedTuple):
@@ -59,12 +60,14 @@ def label_ends(figure: Figure, ax: Axes, ends: Sequence[End], letters: int = 18)
     for text, end, y, place in zip(texts, ends, wanted, places, strict=True):
         text.set_transform(figure.dpi_scale_trans)
         text.set_position(((box.x1 + LEADER) / 72, place / 72))
-        figure.add_artist(
-            Line2D(
-                [box.x1 / 72, (box.x1 + LEADER - 2.5) / 72], [y / 72, place / 72],
-                transform=figure.dpi_scale_trans, **{"linewidth": 1, **end.look},
-            )
-        )  # fmt: skip
+        xs = (box.x1 + 3, box.x1 + BEND, box.x1 + LEADER - 2.5)
+        look = {"linewidth": 1.2, "transform": figure.dpi_scale_trans, **end.look}
+        figure.add_artist(Line2D(np.array(xs) / 72, np.array([y, place, place]) / 72, **look))
+
+
+def fitted(text: str, letters: int = 37) -> str:
+    """A title in as many lines as it needs to fit over its axes."""
+    return plain("\n".join(textwrap.wrap(text, letters, break_long_words=False)))
 
 
 def _balanced(text: str, letters: int) -> list[str]:

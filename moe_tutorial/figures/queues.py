@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from moe_tutorial.figures import palette
+from moe_tutorial.figures.labels import fitted
 from moe_tutorial.figures.palette import expert_colour
 from moe_tutorial.figures.style import (
     INK,
@@ -17,7 +18,6 @@ from moe_tutorial.figures.style import (
     listing,
     new_figure,
     numbers,
-    plain,
     style,
 )
 from moe_tutorial.routing.decision import LimitedRouting
@@ -100,7 +100,7 @@ def dropped_by_position(routings: Mapping[str, LimitedRouting], *, bins: int = 1
         figure, axes = new_figure(0.9 + 1.15 * len(shares), len(shares), sharex=True, sharey=True)
         for ax, (title, share_B) in zip(axes, shares.items(), strict=True):
             _position_bars(ax, share_B)
-            ax.set_title(plain(title))
+            ax.set_title(fitted(title))
         axes[-1].set_xlabel("position in the batch")
     rows = [f"{title}: {_along(share_B)}" for title, share_B in shares.items()]
     return Picture(figure, f"Bars of the share dropped along the batch. {'; '.join(rows)}.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from moe_tutorial.figures import palette
 from moe_tutorial.figures.bars import draw_bars
+from moe_tutorial.figures.labels import MINUS, fitted
 from moe_tutorial.figures.palette import expert_colour, readable_on
 from moe_tutorial.figures.style import (
     INK,
@@ -19,7 +20,6 @@ from moe_tutorial.figures.style import (
     listing,
     new_figure,
     numbers,
-    plain,
     style,
 )
 from moe_tutorial.figures.vector import SMALLEST
@@ -57,7 +57,7 @@ def dense_and_sparse(
             (axes[1], sparse_label, chosen),
         ):
             _draw_boxes(ax, num_experts, used, y=0, height=0.9)
-            ax.set_title(plain(label), fontsize=SMALLEST, fontweight="normal")
+            ax.set_title(fitted(label, 48), fontsize=SMALLEST, fontweight="normal")
             _blank(ax, num_experts, (-0.6, 0.6))
     names = listing([str(e) for e in chosen])
     return Picture(
@@ -189,7 +189,7 @@ def sampled_router(logits_E: Tensor, rows: Sequence[tuple[str, float, Tensor]]) 
             foot.text(-0.7, y, f"{i + 1}", ha="right", va="center", size=SMALLEST)
             sentences.append(f"Row {i + 1}, {title}: {listing(gated)}.")
         for i, ax in enumerate(bar_axes):
-            ax.set_title(f"{i + 1}  {plain(rows[i][0])}")
+            ax.set_title(fitted(f"{i + 1}  {rows[i][0]}"))
     return Picture(
         figure,
         f"A token enters a router that gives {num_experts} experts a logit each, drawn as a shaded "
@@ -216,7 +216,7 @@ def _draw_strip(ax: Axes, logits_E: np.ndarray) -> None:
         ax.text(
             expert,
             -0.75,
-            f"{logit:.1f}",
+            f"{logit:.1f}".replace("-", MINUS),
             ha="center",
             va="center",
             size=SMALLEST,
