@@ -12,6 +12,7 @@ from torch import Tensor
 
 from moe_tutorial.values import (
     FEW,
+    as_float,
     checks_itself,
     compute_dtype,
     holds,
@@ -31,6 +32,8 @@ def check_floating(name: str, tensor: Any, *, rank: int = 2) -> None:
             f"{name} must have a floating-point dtype, got {tensor.dtype}: convert it to one of "
             f"16, 32 or 64 bits, for example with {name}.float()"
         )
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {tensor.layout}: use .to_dense()")
     if tensor.ndim < rank:
         advice = ": a single token still needs its token dimension, for example x[None]"
         raise ValueError(
@@ -111,6 +114,8 @@ def check_positive_number(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if value <= 0 or value != value:  # NaN differs from itself
         raise ValueError(f"{name} must be positive, got {value}")
+    if as_float(value) == 0:
+        raise ValueError(f"{name} must be positive as a float, got a fraction that rounds to 0")
 
 
 def check_scale(scale: Any) -> None:
@@ -120,8 +125,8 @@ def check_scale(scale: Any) -> None:
         check_finite("scale", scale)
         if scale.numel() != 1:
             raise ValueError(f"scale must have one element, got shape {tuple(scale.shape)}")
-    elif math.isinf(scale):
-        raise ValueError(f"scale must be finite, got {scale}")
+    elif math.isinf(as_float(scale)):
+        raise ValueError(f"scale must be finite, got {as_float(scale)}")
 
 
 def check_temperature(temperature: Any, logits_TE: Tensor) -> None:
@@ -187,17 +192,17 @@ def check_experts(experts_TK: Any, name: str, values_TE: Tensor) -> None:
     check_id_range("experts_TK", experts_TK, values_TE.shape[-1])
 
 
-def check_sets(experts_TK: Any, num_experts: int) -> None:
+def check_sets(experts_TK: Any, num_experts: int, name: str = "experts_TK") -> None:
     """Refuse what does not name K different experts of E for each token."""
-    check_int64("experts_TK", experts_TK, "expert ids")
+    check_int64(name, experts_TK, "expert ids")
     check_size("num_experts", num_experts)
     if experts_TK.ndim < 2:
         raise ValueError(
-            f"experts_TK must have at least 2 dimensions, got shape {tuple(experts_TK.shape)}"
+            f"{name} must have at least 2 dimensions, got shape {tuple(experts_TK.shape)}"
         )
     check_k(experts_TK.shape[-1], num_experts)
-    check_id_range("experts_TK", experts_TK, num_experts)
-    check_distinct(experts_TK)
+    check_id_range(name, experts_TK, num_experts)
+    check_distinct(experts_TK, name)
 
 
 def check_distinct(experts_TK: Tensor, name: str = "experts_TK") -> None:

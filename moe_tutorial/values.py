@@ -6,6 +6,7 @@ ends the program with "device-side assert triggered", as an index out of range d
 the check's name stands on the standard error stream. ``CUDA_LAUNCH_BLOCKING=1`` shows the line.
 """
 
+import math
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any
@@ -42,6 +43,14 @@ def numbers_of(tensor: Tensor) -> Iterable[float]:
 def as_dtype(dtype: torch.dtype, tensor: Tensor) -> Tensor:
     """``tensor.to(dtype)``, which takes a microsecond even where it has nothing to do."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+def as_float(number: Any) -> float:
+    """A real number of any kind as a float; one that is too large for it is infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def values_are_visible(tensor: Tensor) -> bool:

@@ -169,7 +169,7 @@ ONES, IDS = torch.ones(2, 3, dtype=torch.int64), torch.tensor([0, 1]).expand(2, 
         (lambda: mutual_information(-torch.eye(2)), ValueError, "must not be negative, got -1"),
         (
             lambda: mutual_information(torch.full((2, 2), math.nan)),
-            ValueError, "counts_LE must not be negative, got nan",
+            ValueError, "counts_LE must be finite, got nan",
         ),
         (
             lambda: specialisation(ONES, IDS, 2, 2, windows=True, given_BS=-ONES),
@@ -181,7 +181,7 @@ ONES, IDS = torch.ones(2, 3, dtype=torch.int64), torch.tensor([0, 1]).expand(2, 
         ),
         (
             lambda: specialisation(2 * ONES, IDS, 2, 2, windows=True, given_BS=ONES),
-            ValueError, "labels_T must hold ids from 0 to 1, got 2",
+            ValueError, "labels_BS must hold ids from 0 to 1, got 2",
         ),
         (
             lambda: specialisation(ONES, IDS, 2, 2, windows=True, shuffles=0),

@@ -207,7 +207,7 @@ def _check(x_TD: Tensor, experts_TK: Tensor, gates_TK: Tensor, weights: ExpertWe
     check_int64("experts_TK", experts_TK, "expert ids")
     num_experts, model_width, hidden_width = out_EDF.shape
     width = first_width(hidden_width, activation)
-    tokens, k = x_TD.shape[:-1], experts_TK.shape[-1]
+    tokens, k = x_TD.shape[:-1], (experts_TK if experts_TK.ndim else gates_TK).shape[-1]
     tensors = {"in_EHD": in_EHD, "x_TD": x_TD, "experts_TK": experts_TK, "gates_TK": gates_TK}
     shapes = [(num_experts, width, model_width), (*tokens, model_width), (*tokens, k), (*tokens, k)]
     if in_bias_EH is not None and out_bias_ED is not None:

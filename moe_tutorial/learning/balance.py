@@ -47,8 +47,10 @@ def squared_variation(values_E: Tensor) -> Tensor:
     """
     check_floating("values_E", values_E, rank=1)
     check_loads("values_E", values_E)
-    values_E = values_E.to(compute_dtype(values_E))
-    return (values_E / values_E.mean(-1, keepdim=True) - 1).square().mean(-1)
+    # In float64, since a sum of numbers in float32 may overflow, and their mean underflow.
+    wide_E = values_E.double()
+    variation = (wide_E / wide_E.mean(-1, keepdim=True) - 1).square().mean(-1)
+    return variation.to(compute_dtype(values_E))
 
 
 def importance(

@@ -18,6 +18,7 @@ from moe_tutorial.routing.decision import LimitedRouting, Routing
 from moe_tutorial.validation import (
     check_choice,
     check_finite,
+    check_flag,
     check_floating,
     check_generator,
     check_int64,
@@ -182,6 +183,7 @@ def limit_capacity(
             :class:`~moe_tutorial.routing.decision.Routing` or whose tensors do not fit each other.
     """
     _check_routing(routing, Routing)
+    check_flag("renormalise", renormalise)
     num_experts, k = routing.logits_TE.shape[-1], routing.experts_TK.shape[-1]
     num_tokens = routing.experts_TK.numel() // k
     if mask_T is not None:

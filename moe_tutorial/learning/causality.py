@@ -48,7 +48,8 @@ def future_leak(
     if x_SD.ndim != 2:
         raise ValueError(f"x_SD must be one sequence [S, D], got shape {tuple(x_SD.shape)}")
     check_generator(generator, x_SD)
-    size = x_SD.square().mean().sqrt()
+    # In float64, since the squares of narrower numbers overflow long before they do.
+    size = x_SD.double().square().mean().sqrt()
     # All draws for the sequence come before the first call, which may draw as well.
     noise_SD = [
         torch.randn(x_SD.shape[1], generator=generator, dtype=x_SD.dtype, device=x_SD.device)

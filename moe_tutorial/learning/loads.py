@@ -84,15 +84,18 @@ def load_metrics(load_E: Tensor) -> LoadMetrics:
         ValueError: a negative or non-finite load, or a layer without any.
     """
     load_E = counted_loads(load_E)
-    mean_1 = load_E.mean(-1, keepdim=True)
-    fraction_E = load_E / load_E.sum(-1, keepdim=True)
+    dtype = load_E.dtype
+    # In float64, since a sum of numbers in float32 may overflow, and their mean underflow.
+    wide_E = load_E.double()
+    relative_E = wide_E / wide_E.mean(-1, keepdim=True)
+    fraction_E = wide_E / wide_E.sum(-1, keepdim=True)
     entropy = -torch.special.xlogy(fraction_E, fraction_E).sum(-1)
     return LoadMetrics(
-        fraction_E=fraction_E,
-        max_over_mean=(load_E / mean_1).amax(-1),
-        coefficient_of_variation=(load_E / mean_1 - 1).square().mean(-1).sqrt(),
-        entropy=entropy,
-        effective_experts=entropy.exp(),
+        fraction_E=fraction_E.to(dtype),
+        max_over_mean=relative_E.amax(-1).to(dtype),
+        coefficient_of_variation=(relative_E - 1).square().mean(-1).sqrt().to(dtype),
+        entropy=entropy.to(dtype),
+        effective_experts=entropy.exp().to(dtype),
         dead_experts=(load_E == 0).sum(-1),
     )
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.validation import (
+    check_finite,
+    check_flag,
     check_id_range,
     check_int64,
     check_same_device,
@@ -42,7 +44,13 @@ def byte_kinds(tokens_BS: Tensor) -> Tensor:
 
     Returns:
         int64 ids of kinds, of the same shape.
+
+    Raises:
+        TypeError: tokens_BS does not hold int64 numbers.
+        ValueError: a number outside 0 to 255.
     """
+    check_int64("tokens_BS", tokens_BS, "bytes")
+    check_id_range("tokens_BS", tokens_BS, 256)
     kind_of = torch.full((256,), BYTE_KINDS.index("punctuation"), device="cpu")
     for byte in range(128):
         if byte == 0:
@@ -77,7 +85,7 @@ def joint_counts(labels_T: Tensor, experts_TK: Tensor, num_labels: int, num_expe
     """
     check_size("num_labels", num_labels)
     check_sets(experts_TK, num_experts)
-    _check_labels(labels_T, experts_TK, num_labels)
+    _check_labels("labels_T", labels_T, "experts_TK", experts_TK, num_labels)
     pairs = labels_T[..., None] * num_experts + experts_TK
     counts = torch.bincount(pairs.flatten(), minlength=num_labels * num_experts)
     return counts.view(num_labels, num_experts)
@@ -101,7 +109,7 @@ def mutual_information(counts_LE: Tensor) -> Tensor:
 
     Raises:
         TypeError, ValueError: no tensor of two dimensions or more, a count that is negative or
-            NaN, or a table of zeros.
+            not finite, or a table of zeros.
     """
     _check_counts("counts_LE", counts_LE)
     joint_LE = counts_LE.double() / counts_LE.double().sum((-2, -1), keepdim=True)
@@ -161,8 +169,9 @@ def specialisation(
     """
     check_size("shuffles", shuffles)
     check_size("num_labels", num_labels)
-    check_sets(experts_BSK, num_experts)
-    _check_labels(labels_BS, experts_BSK, num_labels)
+    check_flag("windows", windows)
+    check_sets(experts_BSK, num_experts, "experts_BSK")
+    _check_labels("labels_BS", labels_BS, "experts_BSK", experts_BSK, num_labels)
     if given_BS is None:
         given_BS = torch.zeros_like(labels_BS)
     check_int64("given_BS", given_BS, "ids")
@@ -197,16 +206,18 @@ def _entropy(counts: Tensor) -> float:
     return float(torch.special.entr(counts.double() / counts.sum()).sum())
 
 
-def _check_labels(labels_T: Any, experts_TK: Tensor, num_labels: int) -> None:
+def _check_labels(
+    name: str, labels_T: Any, experts_name: str, experts_TK: Tensor, num_labels: int
+) -> None:
     """Refuse what is not one label for each token, from 0 to L-1."""
-    check_int64("labels_T", labels_T, "ids")
+    check_int64(name, labels_T, "ids")
     if labels_T.shape != experts_TK.shape[:-1]:
         raise ValueError(
-            f"labels_T must have the tokens' shape, {tuple(experts_TK.shape[:-1])}, got "
+            f"{name} must have the tokens' shape, {tuple(experts_TK.shape[:-1])}, got "
             f"{tuple(labels_T.shape)}"
         )
-    check_same_device(labels_T=labels_T, experts_TK=experts_TK)
-    check_id_range("labels_T", labels_T, num_labels)
+    check_same_device(**{name: labels_T, experts_name: experts_TK})
+    check_id_range(name, labels_T, num_labels)
 
 
 def _check_counts(name: str, counts_LE: Any) -> None:
@@ -219,6 +230,7 @@ def _check_counts(name: str, counts_LE: Any) -> None:
         raise ValueError(f"{name} must have the shape [L, E], got {tuple(counts_LE.shape)}")
     if not values_are_visible(counts_LE) or counts_LE.numel() == 0:
         return
+    check_finite(name, counts_LE)
     if not holds((counts_LE >= 0).all(), f"{name} must not be negative"):
         worst = counts_LE[~(counts_LE >= 0)][0].item()
         raise ValueError(f"{name} must not be negative, got {worst}")

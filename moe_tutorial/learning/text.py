@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.learning.documents import letters
-from moe_tutorial.validation import check_generator, check_size
+from moe_tutorial.validation import check_generator, check_kind, check_size
+from moe_tutorial.values import as_float
 
 VOCABULARY = 256
 """How many tokens there are, one for each value of a byte."""
@@ -196,9 +197,10 @@ def draw_batch(
         The windows, the bytes to predict and the domains.
 
     Raises:
-        TypeError, ValueError: a size that is no positive int, a generator elsewhere, or a domain
-            that is shorter than one window and the byte after it.
+        TypeError, ValueError: a text that is none, a size that is no positive int, a generator
+            elsewhere, or a domain that is shorter than one window and the byte after it.
     """
+    check_kind("text", text, Text)
     check_size("batch_size", batch_size)
     check_size("length", length)
     check_generator(generator, text.bytes_N)
@@ -224,5 +226,5 @@ def _check_share(name: str, value: Any) -> None:
     """Refuse what is no number strictly between 0 and 1."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
-    if not 0 < float(value) < 1:
+    if not 0 < as_float(value) < 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value}")

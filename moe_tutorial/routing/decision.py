@@ -25,6 +25,7 @@ from moe_tutorial.validation import (
     check_same_shape,
     check_size,
 )
+from moe_tutorial.values import as_dtype, as_float, compute_dtype
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +108,7 @@ class RouterConfig:
         check_positive_number("temperature", self.temperature)
         check_flag("renormalise", self.renormalise)
         # A NumPy number or a fraction becomes what every file and every print can hold.
-        object.__setattr__(self, "temperature", float(self.temperature))
+        object.__setattr__(self, "temperature", as_float(self.temperature))
         if self.probability == "sigmoid" and (self.selection != "top_k" or self.temperature != 1):
             raise ValueError(
                 "probability='sigmoid' needs selection='top_k' and temperature=1, got "
@@ -167,6 +168,7 @@ def route(
         check_same_device(noise_scores_TE=noise_scores_TE, logits_TE=logits_TE)
         check_same_shape("noise_scores_TE", noise_scores_TE, "logits_TE", logits_TE)
         check_fits("noise_scores_TE", "noisy_top_k", config)
+    logits_TE = as_dtype(compute_dtype(logits_TE), logits_TE)
     return decide(logits_TE, config, bias_E, noise_scores_TE, generator)
 
 
@@ -185,7 +187,7 @@ def decide(
     noise_scores_TE: Tensor | None,
     generator: torch.Generator | None,
 ) -> Routing:
-    """:func:`route` of arguments that were checked."""
+    """:func:`route` of arguments that were checked, and of logits in float32 at least."""
     if noise_scores_TE is not None:
         logits_TE = with_noise(logits_TE, noise_scores_TE, generator)
     probabilities_TE = _probabilities(logits_TE, config, config.temperature)

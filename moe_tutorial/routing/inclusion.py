@@ -5,14 +5,13 @@ pi_te = sum over the draws that hold e of their probability.                    
 
 import itertools
 import math
-import sys
 
 import torch
 from torch import Tensor
 
 from moe_tutorial.routing.sampling import plackett_luce_log_probability
 from moe_tutorial.validation import check_k, check_logits, check_temperature
-from moe_tutorial.values import compute_dtype
+from moe_tutorial.values import as_float, compute_dtype
 
 LARGEST_ENUMERATION = 1_000_000
 """The most ordered draws that :func:`inclusion_probabilities_by_enumeration` will list."""
@@ -140,8 +139,7 @@ def _closer(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
 
 def _as_tensor(temperature: float | Tensor, logits_TE: Tensor) -> Tensor:
     if not isinstance(temperature, Tensor):
-        # An int may be too large for a float: to draws, that is infinity.
-        temperature = math.inf if temperature > sys.float_info.max else float(temperature)
+        temperature = as_float(temperature)
     return torch.as_tensor(temperature, dtype=logits_TE.dtype, device=logits_TE.device)
 
 

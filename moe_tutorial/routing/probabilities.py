@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.validation import check_logits, check_probabilities, check_temperature
-from moe_tutorial.values import as_dtype, compute_dtype
+from moe_tutorial.values import as_dtype, as_float, compute_dtype
 
 
 def softmax(logits_TE: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -54,7 +54,7 @@ def tempered(logits_TE: Tensor, temperature: float | Tensor) -> Tensor:
     tiny = torch.finfo(dtype).tiny
     if isinstance(temperature, Tensor):
         return shifted_TE / temperature.to(dtype).clamp(min=tiny)
-    return shifted_TE / max(float(temperature), tiny)
+    return shifted_TE / max(as_float(temperature), tiny)
 
 
 def sigmoid(logits_TE: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from moe_tutorial.validation import (
     check_scale,
     check_size,
 )
+from moe_tutorial.values import values_are_visible
 
 _OF_THE_CONFIG = {it.name for it in fields(RouterConfig)}
 
@@ -169,9 +170,14 @@ class Router(nn.Module):
     def extra_repr(self) -> str:
         """The configuration, as ``print(router)`` shows it."""
         num_experts, model_width = self.centroids_ED.shape
+        scale = "learned"
+        if not isinstance(self.scale, Tensor):
+            scale = f"{self.scale:.4g}"
+        elif values_are_visible(self.scale):
+            scale = f"{self.scale.item():.4g}"
         lines = [
             f"model_width={model_width}, num_experts={num_experts}, scores={self.scores!r}"
-            + (f", scale={float(self.scale):.4g}" if self.scores == "cosine" else "")
+            + (f", scale={scale}" if self.scores == "cosine" else "")
             + (", selection_bias=True" if self.selection_bias else ""),
             str(self.config),
         ]

@@ -11,6 +11,7 @@ from torch import Tensor
 from moe_tutorial.routing.probabilities import tempered
 from moe_tutorial.validation import (
     check_experts,
+    check_finite,
     check_generator,
     check_k,
     check_logits,
@@ -18,7 +19,7 @@ from moe_tutorial.validation import (
     check_same_shape,
     check_temperature,
 )
-from moe_tutorial.values import compute_dtype
+from moe_tutorial.values import as_float, compute_dtype
 
 
 def gumbel_top_k(
@@ -77,9 +78,9 @@ def drawn(
         tau = temperature.to(logits_TE.dtype).clamp(min=tiny)
         perturbed_TE = shifted_TE.div_(tau.clamp(min=1)).sub_(noise_TE.mul_(tau.clamp(max=1)))
     elif temperature > 1:
-        perturbed_TE = shifted_TE.div_(float(temperature)).sub_(noise_TE)
+        perturbed_TE = shifted_TE.div_(as_float(temperature)).sub_(noise_TE)
     else:
-        perturbed_TE = shifted_TE.sub_(noise_TE.mul_(max(float(temperature), tiny)))
+        perturbed_TE = shifted_TE.sub_(noise_TE.mul_(max(as_float(temperature), tiny)))
     return perturbed_TE.topk(k, dim=-1).indices
 
 
@@ -105,7 +106,8 @@ def noisy_logits(
 
     Raises:
         TypeError: an input is not floating point, or generator is not a torch.Generator.
-        ValueError: shapes that differ, non-finite values, two devices, or a generator elsewhere.
+        ValueError: shapes that differ, non-finite values, a sum that overflows, two devices, or a
+            generator elsewhere.
     """
     check_logits("logits_TE", logits_TE)
     check_logits("noise_scores_TE", noise_scores_TE)
@@ -122,7 +124,9 @@ def with_noise(
     dtype = compute_dtype(logits_TE, noise_scores_TE)
     normal_TE = logits_TE.new_empty(logits_TE.shape, dtype=dtype)
     normal_TE = normal_TE.normal_() if generator is None else normal_TE.normal_(generator=generator)
-    return logits_TE.to(dtype) + normal_TE * noise_deviation(noise_scores_TE.to(dtype))
+    noisy_TE = logits_TE.to(dtype) + normal_TE * noise_deviation(noise_scores_TE.to(dtype))
+    check_finite("logits_TE with noise, too large for their dtype,", noisy_TE)
+    return noisy_TE
 
 
 def noise_deviation(noise_scores_TE: Tensor) -> Tensor:

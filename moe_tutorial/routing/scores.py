@@ -13,7 +13,7 @@ from moe_tutorial.validation import (
     check_scale,
     is_finite,
 )
-from moe_tutorial.values import as_dtype, compute_dtype
+from moe_tutorial.values import as_dtype, as_float, compute_dtype
 
 
 def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
@@ -83,6 +83,8 @@ def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.
     if isinstance(scale, Tensor):
         check_same_device(scale=scale, x_TD=x_TD)
         scale = scale.reshape(())
+    else:
+        scale = as_float(scale)
     dtype = compute_dtype(x_TD, centroids_ED)
     directions = (_direction(as_dtype(dtype, vectors)) for vectors in (x_TD, centroids_ED))
     logits_TE = scale * dots(*directions)

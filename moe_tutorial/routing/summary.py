@@ -16,15 +16,21 @@ class Summary:
         """Each line's name and what it says."""
         raise NotImplementedError
 
+    def _lines(self) -> dict[str, str]:
+        # A map over the tree of tensors may leave anything in their places, such as shapes.
+        if all(isinstance(value, Tensor | Summary) for value in vars(self).values()):
+            return self.summary()
+        return {name: repr(value) for name, value in vars(self).items()}
+
     def __repr__(self) -> str:
-        lines = [f"  {name}: {text}" for name, text in self.summary().items()]
+        lines = [f"  {name}: {text}" for name, text in self._lines().items()]
         return "\n".join([type(self).__name__, *lines])
 
     def _repr_html_(self) -> str:
         cell = '<td style="text-align: left">'
         rows = "".join(
             f"<tr>{cell}{html.escape(name)}</td>{cell}{html.escape(text)}</td></tr>"
-            for name, text in self.summary().items()
+            for name, text in self._lines().items()
         )
         return f"<table><caption>{type(self).__name__}</caption><tbody>{rows}</tbody></table>"
 
