@@ -43,6 +43,8 @@ STYLE = """
   .contents p { display: flex; align-items: baseline; margin: 1mm 0; }
   .contents p.part { font-weight: 600; margin: 6mm 0 1mm; }
   .contents a { text-decoration: none; }
+  .page-number:not(:empty)::before { content: "(page "; }
+  .page-number:not(:empty)::after { content: ")"; }
   .contents i { flex: 1; margin: 0 2mm; border-bottom: 1px dotted var(--book-control); }
 """
 
@@ -98,7 +100,7 @@ def to_pdf(tab: Page) -> PdfReader:
 
 
 def number_pages(tab: Page, parts: Sequence[Part]) -> None:
-    """Fill in the numbers of the table of contents, which only a first printing tells."""
+    """Fill in the numbers of pages, which only a first printing tells."""
     draft = to_pdf(tab)
     places = {name.lstrip("/"): place for name, place in draft.named_destinations.items()}
     numbers = {

@@ -1,9 +1,12 @@
 // What tools/site/make_pdf.py asks of a page: its article, so that many can stand in one document.
 // Each name in it gets the page's address before it, and links between pages become links inside.
+// Paper names the number of the page that a link to another chapter leads to; it is filled in later.
+const numberOf = page => ` <span class="page-number" data-page="${page}">000</span>`;
 const words = heading => heading.textContent.replace(/\s+/g, " ").trim();
 
 window.takeArticle = async home => {
   await document.fonts.ready;
+  dispatchEvent(new Event("beforeprint")); // what a page does for paper
   const page = address => address.pathname.slice(new URL(home).pathname.length).replace(/\.html$/, "");
   const here = page(location);
   const article = document.querySelector("article");
@@ -24,6 +27,7 @@ window.takeArticle = async home => {
   for (const link of article.querySelectorAll("a[href]")) {
     const target = new URL(link.getAttribute("href"), location);
     if (target.origin !== location.origin) continue;
+    if (page(target) !== here && !target.hash) link.insertAdjacentHTML("afterend", numberOf(page(target)));
     link.setAttribute("href", `#${page(target)}${target.hash && `--${decodeURIComponent(target.hash.slice(1))}`}`);
   }
   article.id = here;
@@ -44,7 +48,7 @@ window.showAll = async (title, style, body) => {
   return [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].map(words);
 };
 
-// Fills in the numbers of the table of contents.
+// Fills in the numbers of pages; a page that is not printed has none.
 window.numberPages = numbers => {
-  for (const place of document.querySelectorAll("[data-page]")) place.textContent = numbers[place.dataset.page];
+  for (const place of document.querySelectorAll("[data-page]")) place.textContent = numbers[place.dataset.page] ?? "";
 };
