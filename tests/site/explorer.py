@@ -254,7 +254,7 @@ class Explorer:
                     self.page.keyboard.press(key if steps > 0 else back)
             return
         # Not under what sticks to the lower edge of a phone.
-        token.evaluate("token => token.scrollIntoView({ block: 'center' })")
+        token.evaluate("token => token.scrollIntoView({ block: 'center', behavior: 'instant' })")
         box = token.locator(".grip").bounding_box()
         assert box is not None
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
