@@ -121,7 +121,7 @@ def forget_progress() -> None:
 
 
 def _is_the_books(answer: Any) -> bool:
-    return isinstance(answer, FunctionType) and str.startswith(answer.__name__, "solution_")
+    return type(answer) is FunctionType and str.startswith(answer.__name__, "solution_")
 
 
 def _path() -> Path | None:
