@@ -9,7 +9,7 @@ from torch import Tensor
 
 from moe_tutorial.figures import palette
 from moe_tutorial.figures.bars import draw_bars
-from moe_tutorial.figures.labels import MINUS, fitted
+from moe_tutorial.figures.labels import fitted
 from moe_tutorial.figures.palette import expert_colour, readable_on
 from moe_tutorial.figures.style import (
     INK,
@@ -216,7 +216,7 @@ def _draw_strip(ax: Axes, logits_E: np.ndarray) -> None:
         ax.text(
             expert,
             -0.75,
-            f"{logit:.1f}".replace("-", MINUS),
+            f"{logit:.1f}",
             ha="center",
             va="center",
             size=SMALLEST,

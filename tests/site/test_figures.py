@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from playwright.sync_api import Browser, Page
 
 from moe_tutorial.figures import Picture, palette
@@ -94,7 +94,7 @@ def test_broken_figures_are_found(tab: Page) -> None:
     picture.figure.text(0.52, 0.5, "another", size=12)
     picture.figure.text(0.9, 0.75, "beyond the edge", size=12)
     picture.figure.text(0.3, 0.5, "tiny", size=6)
-    picture.figure.add_artist(Line2D([0.5, 1.2], [0.1, 0.1]))
+    picture.figure.add_artist(Rectangle((0.9, 0.1), 0.3, 0.1))
     shown_alone(tab, {"broken": picture})
     faults = "\n".join(tab.evaluate(FAULTS))
     assert "one word overlaps another" in faults
