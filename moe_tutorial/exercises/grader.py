@@ -19,6 +19,8 @@ from moe_tutorial.exercises.attempt import (
 from moe_tutorial.exercises.surroundings import neutral_surroundings
 
 Inputs = tuple[Any, ...]
+# A reader who fills torch.zeros(T, E) in a loop rounds a right answer to float32: no mistake.
+FLOAT32_TOLERANCE = 1e-5
 # What the reference did, and what the exercise's observe makes of it.
 Target = tuple[Attempt, Tensor]
 
@@ -69,7 +71,8 @@ class Exercise:
         observe: what to compare where more than one answer is right; it gets an answer's result
             and the arguments.
         tolerance: the largest difference that passes, in float64: absolute where the expected
-            value is small, relative to it where it is large.
+            value is small, relative to it where it is large. A result in float32 has at least
+            :data:`FLOAT32_TOLERANCE`.
 
     Raises:
         TypeError: one of these is of another kind.
@@ -175,13 +178,14 @@ class Exercise:
         seen = self._observed(value, case)
         if seen.value is None:
             return f"your result cannot be compared: the exercise's observe {seen.failure}"
-        if wrong := _misfit(seen.value, wanted) or _difference(seen.value, wanted, self.tolerance):
+        tolerance = _tolerance(found.value, self.tolerance)
+        if wrong := _misfit(seen.value, wanted) or _difference(seen.value, wanted, tolerance):
             return wrong
         if right.gradient is None:
             return ""
         if found.gradient is None:
             return f"the values are right, but asked for a gradient your function {found.failure}"
-        wrong = _difference(found.gradient, right.gradient, self.tolerance)
+        wrong = _difference(found.gradient, right.gradient, tolerance)
         return wrong and f"the values are right, but the gradient is not: {wrong}"
 
     def _recognise(self, attempts: Sequence[Attempt], cases: Sequence[Inputs]) -> str:
@@ -208,11 +212,16 @@ def _same(found: Attempt, other: Attempt) -> bool:
     # A mistake that cannot even run on this input is not the mistake that was made.
     if found.value is None or other.value is None or found.failure or other.failure:
         return False
-    if _misfit(found.value, other.value) or _difference(found.value, other.value, 1e-9):
+    tolerance = _tolerance(found.value, 1e-9)
+    if _misfit(found.value, other.value) or _difference(found.value, other.value, tolerance):
         return False
     if found.gradient is None or other.gradient is None:
         return True  # none was asked for
-    return not _difference(found.gradient, other.gradient, 1e-9)
+    return not _difference(found.gradient, other.gradient, tolerance)
+
+
+def _tolerance(found: Tensor, least: float) -> float:
+    return max(least, FLOAT32_TOLERANCE) if found.dtype == torch.float32 else least
 
 
 def _misfit(found: Tensor, expected: Tensor) -> str:
