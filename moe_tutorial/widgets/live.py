@@ -20,7 +20,7 @@ _NUMBERS = itertools.count()
 _STYLE = """
 .moe-widget { max-width: 560px; padding: 8px 16px; }
 .moe-widget .moe-rows { max-height: 22rem; overflow: auto; }
-.moe-widget table { border-collapse: collapse; }
+.moe-widget table { border-collapse: collapse; color: inherit; font: inherit; }
 .moe-widget :is(th, td) { padding: 0.1rem 0.7rem 0.1rem 0; text-align: right; }
 """
 
