@@ -58,7 +58,7 @@ def test_sections_are_bookmarks_below_their_chapter(book: PdfReader) -> None:
     sections = [str(item.title) for item in below if not isinstance(item, list)]
     page = soup(BOOK / "notebooks/03_top_k.html")
     expected = [h.get_text().rstrip("#\uf0c1").strip() for h in page.select("article h2")]
-    assert sections == expected
+    assert sections == [*expected, "Solutions"]
 
 
 def test_no_page_is_empty_and_every_font_travels_along(book: PdfReader) -> None:
@@ -81,6 +81,10 @@ def test_solutions_are_shown_and_buttons_are_not(book: PdfReader) -> None:
     assert "Exercise 3.1: correct." in text
     for absent in ("Show a solution", "Hide the solution", "set-up cell", "Set-up (run me first)"):
         assert absent not in text
+    # They stand at the end, where they give nothing away.
+    assert text.index("Exercise 3.3: not attempted") < text.index("def solution_3_1")
+    assert text.count("The solution is at the end of the chapter.") == 3
+    assert text.index("Summary") < text.index("Solution 3.1") < text.index("Solution 3.3")
     for absent in ("Draw 1000 times", "Skip to main content", "minutes to read"):
         assert absent not in text
 
@@ -99,6 +103,37 @@ def test_links_stay_inside_the_file(book: PdfReader) -> None:
                 outside += 1
     assert inside > 10
     assert outside > 10
+
+
+def test_a_link_to_another_chapter_names_its_page(book: PdfReader) -> None:
+    start = [book.get_destination_page_number(item) or 0 for item in chapters(book)]
+    first, chapter = (
+        " ".join(" ".join(book.pages[page].extract_text() for page in range(*span)).split())
+        for span in (start[1:3], start[2:4])
+    )
+    assert f"(page {start[2] + 1})" in first
+    assert "(page )" not in first + chapter
+
+
+def test_pages_are_full(book: PdfReader) -> None:
+    """A figure that goes to the next page leaves room, but seldom half a page."""
+    start = [book.get_destination_page_number(item) or 0 for item in chapters(book)]
+    ends = {page - 1 for page in start} | {len(book.pages) - 1}
+    empty = []
+    inside = [page for page in range(start[2], start[3]) if page not in ends]
+    for page in inside:
+        heights: list[float] = []
+
+        def note(text: str, cm: list[float], tm: list[float], *_rest: object) -> None:
+            height = cm[1] * tm[4] + cm[3] * tm[5] + cm[5]
+            if text.strip() and height > 60:  # points, above the number at the foot
+                heights.append(height)  # noqa: B023, called before the next round
+
+        book.pages[page].extract_text(visitor_text=note)
+        if min(heights) > book.pages[page].mediabox.height / 2:
+            empty.append(page + 1)
+    assert len(inside) >= 4
+    assert len(empty) <= len(inside) / 5, f"half-empty pages: {empty}"
 
 
 def test_what_the_file_says_about_itself(book: PdfReader) -> None:
@@ -126,7 +161,8 @@ def test_a_screen_reader_finds_headings_figures_and_paragraphs(book: PdfReader) 
     kinds = collections.Counter(element.get("/S") for element in found)
     articles = [soup(BOOK / f"{name}.html").select("article")[0] for name in PRINTED]
     assert kinds["/H1"] == 1 + len(articles)
-    assert kinds["/H2"] == sum(len(article.select("h2")) for article in articles)
+    solutions = 1  # the heading above those of the chapter
+    assert kinds["/H2"] == sum(len(article.select("h2")) for article in articles) + solutions
     assert kinds["/P"] > 50
     told = {str(element["/Alt"]) for element in found if "/Alt" in element}
     images = [image for article in articles for image in article.select("img")]

@@ -22,7 +22,7 @@ KINDS = {
     "font": "fonts",
     "image": "images",
 }
-LIMIT = 350_000  # bytes that a page may need, with everything on it
+LIMIT = 300_000  # bytes that a page may need, with everything on it
 COLUMNS = (*KINDS.values(), "other")
 
 
