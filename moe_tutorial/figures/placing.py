@@ -91,7 +91,7 @@ def _spots(ax: Axes, obstacles: Sequence[Obstacle]) -> tuple[np.ndarray, np.ndar
     margins, weights, spots = [], [], []
     for points_N2, margin, weight, joined in obstacles:
         places = ax.transData.transform(points_N2)
-        if joined:
+        if joined and len(places) > 1:
             steps = [
                 np.linspace(a, b, int(np.hypot(*(b - a)) / 3) + 2) for a, b in pairwise(places)
             ]
