@@ -4,6 +4,7 @@ import gzip
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,14 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
     "queues": lambda: figures.expert_queues(LIMITED, 9),
     "positions": lambda: figures.dropped_by_position({"in order": LIMITED}, bins=4),
     "router": lambda: figures.sampled_router(LOGITS_TE[0], [("Top-K", 1.0, EXPERTS_TK[0])]),
+    "sorted blocks": lambda: figures.sorted_blocks(torch.tensor([[2, 0], [0, 1], [2, 1]]), 4),
+    "roofline": lambda: figures.roofline(
+        {"sparse": ([1, 20, 500], [4, 60, 150]), "dense": ([2, 9000], [30, 120])},
+        peak=190,
+        slope=13,
+        x_label="rows",
+        y_label="operations",
+    ),
 }
 
 
@@ -140,6 +149,15 @@ def test_sentences_name_the_numbers() -> None:
         "Dropped are 50 % of all assignments; 0 % in the first quarter" in PICTURES["queues"]().alt
     )
     assert "100 % in the last" in PICTURES["positions"]().alt
+    alt = PICTURES["sorted blocks"]().alt
+    assert "(expert 0 tokens 0 and 1; expert 1 tokens 1 and 2; expert 2 tokens" in alt
+    assert "; expert 3 none)" in alt
+    assert "rises by 13 for each unit up to 190 at 14.6" in PICTURES["roofline"]().alt
+    assert "sparse: 4 at 1 and 150 at 500. dense: 30 at 2" in PICTURES["roofline"]().alt
+
+
+def a_roofline(points: Any, peak: float = 9) -> figures.Picture:
+    return figures.roofline(points, peak=peak, slope=1, x_label="x", y_label="y")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +188,19 @@ def test_sentences_name_the_numbers() -> None:
             lambda: figures.ratios({"row": dict.fromkeys("abcde", 1)}, x_label="x", y_label="y"),
             "at most 4 names, got a, b, c, d and e",
         ),
+        (lambda: figures.sorted_blocks([[0]], 4), "experts_TK must be a tensor, got list"),
+        (
+            lambda: figures.sorted_blocks(torch.zeros(9, 3).long(), 4),
+            r"24 choices .* got .*\[9, 3\]",
+        ),
+        (lambda: figures.sorted_blocks(torch.tensor([[4]]), 4), "ids from 0 to 3"),
+        (lambda: figures.sorted_blocks(torch.tensor([[0.0]]), 4), "integers, got 0.0"),
+        (lambda: figures.sorted_blocks(torch.tensor([[0]]), 0), "num_experts must be at least 1"),
+        (lambda: a_roofline({}), "points must name at least one"),
+        (lambda: a_roofline({"a": ([1, 2], [3])}), r"as many rates as values of x, 2, got 1"),
+        (lambda: a_roofline({"a": ([1], [0])}), "must be positive on logarithmic axes, got 0"),
+        (lambda: a_roofline({"a": ([1], [1])}, peak=0), "peak must be positive, got 0"),
+        (lambda: a_roofline(dict.fromkeys("abcde", ([1], [1]))), "at most 4 names, got a, b, c"),
         (lambda: figures.expert_queues(LIMITED, 9, bins=19), r"tokens \(18\), got 19"),
         (lambda: figures.dropped_by_position({"a": LIMITED}, bins=0), "bins must be at least 1"),
         (lambda: figures.Scrubber([], [], "x"), "0 labels for 0 pictures"),

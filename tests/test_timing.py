@@ -35,13 +35,13 @@ def test_measured_numbers_are_stored_and_shown(
 
 
 def test_stored_numbers_are_the_default_and_belong_to_the_ways() -> None:
-    names = ["token by token", "masks", "sorted blocks", "package", "limit: dense chain"]
-    stored = timings("four ways", dict.fromkeys(names, lambda: None))
+    names = ["token by token", "expert by expert", "sorted blocks", "grouped product"]
+    stored = timings("four ways, 64 tokens", dict.fromkeys(names, lambda: None))
     assert list(stored) == names
     assert all(value > 0 for value in stored.values())
-    assert "threads" in stored_machine()
-    with pytest.raises(ValueError, match="'four ways' must be among the stored results"):
-        timings("four ways", {"another": lambda: None})
+    assert "thread" in stored_machine()
+    with pytest.raises(ValueError, match="'four ways, 64 tokens' must be among the stored"):
+        timings("four ways, 64 tokens", {"another": lambda: None})
     with pytest.raises(ValueError, match="make timings"):
         timings("no such comparison", {"a": lambda: None})
 

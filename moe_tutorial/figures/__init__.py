@@ -4,10 +4,12 @@ from moe_tutorial.figures.bars import draw_grid, expert_bars
 from moe_tutorial.figures.curves import curves
 from moe_tutorial.figures.layers import block_diagram, total_and_active
 from moe_tutorial.figures.palette import EXPERT_COLOURS, EXPERT_COLOURS_DARK, expert_colour
-from moe_tutorial.figures.queues import dropped_by_position, expert_queues
+from moe_tutorial.figures.queues import dropped_by_position, expert_queues, waiting_lines
 from moe_tutorial.figures.ratios import ratios
+from moe_tutorial.figures.roofline import roofline
 from moe_tutorial.figures.routes import dense_and_sparse, routing_at_a_glance, sampled_router
 from moe_tutorial.figures.scrubber import Scrubber
+from moe_tutorial.figures.sorting import sorted_blocks
 from moe_tutorial.figures.spaces import (
     centroid_and_logit_space,
     centroid_space,
@@ -36,11 +38,14 @@ __all__ = [
     "expert_queues",
     "number_table",
     "ratios",
+    "roofline",
     "routing_at_a_glance",
     "sampled_router",
+    "sorted_blocks",
     "table",
     "three_spaces",
     "total_and_active",
     "trade_off",
+    "waiting_lines",
     "weighted_sum",
 ]

@@ -109,7 +109,9 @@ def stored_machine() -> str:
 
 
 def _machine() -> str:
+    threads = torch.get_num_threads()
     return (
         f"{platform.machine()} CPU with {torch.backends.cpu.get_cpu_capability()}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}, float32"
+        f"{threads} thread{'s' if threads > 1 else ''}, "
+        f"torch {torch.__version__.split('+')[0]}, float32"
     )
