@@ -19,21 +19,29 @@ Answer = Callable[..., Any]
 BUFFER = torch.empty(100, dtype=torch.float64)
 
 
-def dot(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    return x @ w.T
+def lengths(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return x.norm(dim=-1)[:, None] * w.norm(dim=-1)
 
 
-def shifted_in_place(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    x += 1
-    result = x @ w.T
-    result -= w.sum(-1)
+def in_place(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    x *= 2
+    result = lengths(x, w)
+    result /= 2
     w.zero_()
     return result
 
 
 def in_one_buffer(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     result = BUFFER[: len(x) * len(w)].view(len(x), len(w))
-    return torch.matmul(x, w.T, out=result)
+    return torch.mul(x.norm(dim=-1)[:, None], w.norm(dim=-1), out=result)
+
+
+def filled_in_a_loop(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    result = torch.zeros(len(x), len(w))
+    for t, token in enumerate(x):
+        for e, centroid in enumerate(w):
+            result[t, e] = token.norm() * centroid.norm()
+    return result
 
 
 def softmax_in_place(logits: torch.Tensor) -> torch.Tensor:
@@ -42,35 +50,36 @@ def softmax_in_place(logits: torch.Tensor) -> torch.Tensor:
 
 
 RIGHT_IN_ANOTHER_STYLE: dict[str, tuple[str, Answer]] = {
-    "writes in place": ("1.1", shifted_in_place),
+    "writes in place": ("1.1", in_place),
     "writes in place and needs a gradient": ("3.3", softmax_in_place),
     "the same memory for every result": ("1.1", in_one_buffer),
-    "NumPy": ("1.1", lambda x, w: x.numpy() @ w.numpy().T),
-    "NumPy with negative strides": ("1.1", lambda x, w: dot(x, w).numpy()[::-1].copy()[::-1]),
-    "NumPy of the other byte order": ("1.1", lambda x, w: dot(x, w).numpy().astype(">f8")),
-    "NumPy, long": ("1.1", lambda x, w: dot(x, w).numpy().astype(np.longdouble)),
-    "NumPy objects": ("1.1", lambda x, w: dot(x, w).numpy().astype(object)),
-    "NumPy, unsigned": ("7.1", lambda c, E: np.bincount(c.flatten(), minlength=E).astype("u2")),
-    "rows of tensors": ("1.1", lambda x, w: list(dot(x, w))),
-    "a tuple of rows": ("1.1", lambda x, w: tuple(dot(x, w))),
-    "rows of NumPy": ("1.1", lambda x, w: list(dot(x, w).numpy())),
+    "NumPy": ("1.1", lambda *a: np.outer(*(np.linalg.norm(v.numpy(), axis=1) for v in a))),
+    "NumPy with negative strides": ("1.1", lambda x, w: lengths(x, w).numpy()[::-1].copy()[::-1]),
+    "NumPy of the other byte order": ("1.1", lambda x, w: lengths(x, w).numpy().astype(">f8")),
+    "NumPy, long": ("1.1", lambda x, w: lengths(x, w).numpy().astype(np.longdouble)),
+    "NumPy objects": ("1.1", lambda x, w: lengths(x, w).numpy().astype(object)),
+    "NumPy, unsigned": ("7.2", lambda *a: RIGHT["7.2"](*a).numpy().astype("u2")),
+    "rounded to float32 by torch's default": ("1.1", filled_in_a_loop),
+    "rows of tensors": ("1.1", lambda x, w: list(lengths(x, w))),
+    "a tuple of rows": ("1.1", lambda x, w: tuple(lengths(x, w))),
+    "rows of NumPy": ("1.1", lambda x, w: list(lengths(x, w).numpy())),
     "lists of tensors": ("3.3", lambda z: [[row.amax()] for row in softmax(z, -1)]),
-    "lists of floats": ("1.1", lambda x, w: dot(x, w).tolist()),
+    "lists of floats": ("1.1", lambda x, w: lengths(x, w).tolist()),
     "lists of ints": ("3.1", lambda s, k: stable_order(s, k).tolist()),
-    "a list": ("7.1", lambda c, E: [c.flatten().tolist().count(e) for e in range(E)]),
-    "sparse": ("1.1", lambda x, w: dot(x, w).to_sparse()),
-    "sparse rows": ("1.1", lambda x, w: dot(x, w).to_sparse_csr()),
-    "requires a gradient": ("1.1", lambda x, w: dot(x.requires_grad_(), w)),
-    "a parameter": ("1.1", lambda x, w: torch.nn.Parameter(dot(x, w))),
-    "not contiguous": ("1.1", lambda x, w: dot(w, x).T),
-    "a conjugate view": ("1.1", lambda x, w: torch.complex(dot(x, w), dot(x, w)).conj().real),
+    "a list": ("7.2", lambda *a: RIGHT["7.2"](*a).tolist()),
+    "sparse": ("1.1", lambda x, w: lengths(x, w).to_sparse()),
+    "sparse rows": ("1.1", lambda x, w: lengths(x, w).to_sparse_csr()),
+    "requires a gradient": ("1.1", lambda x, w: lengths(x.requires_grad_(), w)),
+    "a parameter": ("1.1", lambda x, w: torch.nn.Parameter(lengths(x, w))),
+    "not contiguous": ("1.1", lambda x, w: lengths(w, x).T),
+    "a conjugate view": ("1.1", lambda x, w: torch.complex(*2 * [lengths(x, w)]).conj().real),
     "whole bools": ("9.2", lambda *a: RIGHT["9.2"](*a).long()),
     "a fraction": ("0.1", lambda T, E, K: fractions.Fraction(T * K, E)),
     "a decimal": ("0.1", lambda T, E, K: decimal.Decimal(T * K) / E),
     "a NumPy float": ("0.1", lambda T, E, K: np.float64(T * K / E)),
     "a tensor without dimensions": ("0.1", lambda T, E, K: torch.tensor(T * K / E).double()),
     "a whole tensor": ("6.2", lambda *sizes: torch.tensor(RIGHT["6.2"](*sizes))),
-    "draws at random as well": ("1.1", lambda x, w: dot(x, w) + 0 * torch.rand(1).double()),
+    "draws at random as well": ("1.1", lambda x, w: lengths(x, w) + 0 * torch.rand(1).double()),
 }  # fmt: skip
 
 
@@ -84,6 +93,11 @@ def test_a_right_answer_in_another_style_passes(style: str) -> None:
 @pytest.mark.parametrize("number", [n for n, e in EXERCISES.items() if not e.gradient])
 def test_numpy_and_plain_python_do_for_every_exercise(number: str, style: Answer) -> None:
     assert check(number, lambda *case: style(RIGHT[number](*case))).status == "correct"
+
+
+def test_a_mistake_in_float32_is_named_as_well() -> None:
+    verdict = check("1.1", lambda x, w: (x @ w.T).float())
+    assert "as they lie" in verdict.message
 
 
 def test_an_answer_cannot_spoil_the_inputs_of_the_reference() -> None:
@@ -201,7 +215,7 @@ def test_what_an_answer_prints_is_not_shown(capsys: pytest.CaptureFixture[str]) 
             print("\ud800")
         print("x", file=sys.stderr)
         warnings.warn("y", stacklevel=1)
-        return x @ w.T
+        return lengths(x, w)
 
     assert check("1.1", talks).status == "correct"
     assert capsys.readouterr() == ("", "")

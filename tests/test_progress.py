@@ -43,8 +43,8 @@ def test_an_exercise_that_was_not_attempted_is_not_noted(file: Path, answer: obj
 
 
 def test_the_books_own_solutions_are_not_noted(file: Path) -> None:
-    def solution_2_1(logits_TE: object, temperature: float) -> object:
-        return RIGHT["2.1"](logits_TE, temperature)
+    def solution_2_1(logits_TE: object, ratio: float) -> object:
+        return RIGHT["2.1"](logits_TE, ratio)
 
     assert check("2.1", solution_2_1).status == "correct"
     assert not file.exists()

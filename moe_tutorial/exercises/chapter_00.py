@@ -1,18 +1,65 @@
 """Exercises of chapter 00: counting tokens, weights and experts."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
 
+Config = Mapping[str, int]
+
 
 def _sizes(_: torch.Generator) -> Sequence[Inputs]:
-    return [(1000, 8, 2), (4096, 64, 8), (2, 12, 3), (1, 5, 5)]
+    return [(1000, 8, 2), (4096, 64, 8), (2, 12, 3), (1, 5, 5), (7, 4, 1), (3, 16, 2)]
 
 
-def _widths(_: torch.Generator) -> Sequence[Inputs]:
-    return [(64, 256, 8, 2), (4096, 14336, 8, 1), (10, 7, 12, 3)]
+def _config(width: int, hidden: int, experts: int, chosen: int, layers: int) -> Config:
+    return {
+        "hidden_size": width,
+        "intermediate_size": hidden,
+        "num_experts_per_tok": chosen,
+        "num_hidden_layers": layers,
+        "num_local_experts": experts,
+    }
+
+
+def _configs(_: torch.Generator) -> Sequence[Inputs]:
+    return [
+        (_config(4096, 14336, 8, 2, 32),),
+        (_config(6144, 16384, 8, 2, 56),),
+        (_config(64, 10, 16, 1, 3),),
+        (_config(10, 7, 12, 3, 2),),
+    ]
+
+
+def _letters(config: Config) -> tuple[int, int, int, int]:
+    """D, F, E and K."""
+    return (
+        config["hidden_size"],
+        config["intermediate_size"],
+        config["num_local_experts"],
+        config["num_experts_per_tok"],
+    )
+
+
+def _active(config: Config, *, matrices: int = 3) -> int:
+    D, F, E, K = _letters(config)
+    return matrices * D * F * K + D * E
+
+
+def _without_router(config: Config) -> int:
+    D, F, _, K = _letters(config)
+    return 3 * D * F * K
+
+
+def _router_of_the_chosen(config: Config) -> int:
+    return _without_router(config) + config["hidden_size"] * config["num_experts_per_tok"]
+
+
+def _stored(config: Config) -> int:
+    D, F, E, _ = _letters(config)
+    return 3 * D * F * E + D * E
 
 
 AVERAGE_LOAD = Exercise(
@@ -23,29 +70,42 @@ AVERAGE_LOAD = Exercise(
         Mistake(lambda T, E, K: T / E, "every token goes to K experts, not to one: where is K?"),
         Mistake(lambda T, E, K: T * K, "this counts all assignments: they are shared by E experts"),
         Mistake(lambda T, E, K: T * K // E, "an average need not be whole: divide with /, not //"),
+        Mistake(lambda T, E, K: round(T * K / E), "an average need not be whole: do not round it"),
+        Mistake(
+            lambda T, E, K: math.ceil(T * K / E),
+            "an average need not be whole: do not round it up",
+        ),
+        Mistake(
+            lambda T, E, K: T * E / K,
+            "E and K have changed places: more experts share the tokens, so each gets fewer",
+        ),
     ),
 )
 
 ACTIVE_WEIGHTS = Exercise(
     "0.2",
-    lambda D, F, E, K: 2 * D * F * K + D * E,
-    _widths,
+    _active,
+    _configs,
     (
+        Mistake(_without_router, "the router's D * E weights are used by every token too"),
         Mistake(
-            lambda D, F, E, K: 2 * D * F * K,
-            "the router's D * E weights are used by every token too",
+            _router_of_the_chosen, "the router scores all E experts, not only the K it will choose"
         ),
         Mistake(
-            lambda D, F, E, K: 2 * D * F * K + D * K,
-            "the router scores all E experts, not only the K it will choose",
+            lambda config: _active(config, matrices=2),
+            "each expert has three matrices here, two D x F on the way in and one F x D out",
         ),
         Mistake(
-            lambda D, F, E, K: D * F * K + D * E,
-            "each expert has two matrices, D x F on the way in and F x D on the way out",
+            lambda config: _active(config, matrices=1),
+            "each expert has three matrices, not one",
         ),
         Mistake(
-            lambda D, F, E, K: 2 * D * F * E + D * E,
+            _stored,
             "these are all the weights of the layer: one token runs only K experts",
+        ),
+        Mistake(
+            lambda config: _active(config) * config["num_hidden_layers"],
+            "this counts all layers of the model: the question is about one",
         ),
     ),
 )
@@ -68,8 +128,17 @@ EXPERTS_TOUCHED = Exercise(
             "one token misses an expert with probability 1 - K / E, not 1 - 1 / E",
         ),
         Mistake(
+            lambda T, E, K: E * (1 - (1 - 1 / E) ** (T * K)),
+            "this draws T * K experts one by one, but the K of one token differ from each other: "
+            "a token misses a given expert with probability 1 - K / E",
+        ),
+        Mistake(
             lambda T, E, K: E * (1 - K / E) ** T,
             "this is the expected number of experts that no token reached",
+        ),
+        Mistake(
+            lambda T, E, K: 1 - (1 - K / E) ** T,
+            "this is the share of the experts that are reached: their number is E times as large",
         ),
     ),
 )

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
-from moe_tutorial.routing.scores import cosine_scores, dot_scores
+from moe_tutorial.routing.scores import cosine_scores
 
 
 def _tokens_and_centroids(generator: torch.Generator) -> Sequence[Inputs]:
@@ -17,10 +17,13 @@ def _tokens_and_centroids(generator: torch.Generator) -> Sequence[Inputs]:
 
 
 def _with_scale(generator: torch.Generator) -> Sequence[Inputs]:
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
     scales = (3.0, 0.5, 10.0)
-    return [
-        (*case, scale) for case, scale in zip(_tokens_and_centroids(generator), scales, strict=True)
-    ]
+    cases = zip(_tokens_and_centroids(generator), scales, strict=True)
+    # A batch of sequences, where dimension 1 is no longer the last.
+    return [*((*case, scale) for case, scale in cases), (draw(2, 3, 4), draw(5, 4), 2.0)]
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -28,22 +31,45 @@ def _unit(vectors: Tensor) -> Tensor:
     return vectors / lengths
 
 
-DOT = Exercise(
+def _facing(x: Tensor, w: Tensor) -> Tensor:
+    lengths_T1: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return lengths_T1 * torch.linalg.vector_norm(w, dim=-1)
+
+
+LARGEST = Exercise(
     "1.1",
-    dot_scores,
+    _facing,
     _tokens_and_centroids,
     (
-        Mistake(cosine_scores, "these are cosines: a dot product keeps both vectors' lengths"),
         Mistake(
-            lambda x, w: -torch.cdist(x, w),
-            "these are negative distances: multiply the coordinates and add, nothing else",
+            lambda x, w: x @ w.T,
+            "these are the logits of the tokens as they lie: what if a token turned to face the "
+            "centroid?",
         ),
         Mistake(
-            lambda x, w: torch.softmax(x @ w.T, -1),
-            "these are probabilities: the softmax comes in chapter 02",
+            lambda x, w: torch.linalg.vector_norm(w, dim=-1).expand(len(x), len(w)),
+            "this is right for tokens of length 1: a longer token has larger logits",
         ),
         Mistake(
-            lambda x, w: (x @ w.T).T,
+            lambda x, w: _facing(x, w).square(),
+            "these are squares: the length is the square root of the sum of squares",
+        ),
+        Mistake(
+            lambda x, w: x.abs() @ w.abs().T,
+            "making all coordinates positive does not turn a token towards a centroid: which "
+            "angle gives the largest cosine?",
+        ),
+        Mistake(
+            lambda x, w: x.norm(dim=-1)[:, None] + w.norm(dim=-1),
+            "the two lengths are multiplied, not added",
+        ),
+        Mistake(
+            lambda x, w: x.square().sum(-1, keepdim=True).expand(len(x), len(w)),
+            "this is the token's product with itself: it would keep its length, not take on the "
+            "centroid's place",
+        ),
+        Mistake(
+            lambda x, w: _facing(w, x),
             "this has one row per expert: tokens are rows, experts are columns",
         ),
     ),
@@ -71,13 +97,34 @@ COSINE = Exercise(
             "the scale multiplies the cosines: it is no temperature to divide by",
         ),
         Mistake(
+            lambda x, w, scale: scale * nn.functional.normalize(x) @ nn.functional.normalize(w).T,
+            "right for tokens [T, D], but in a batch [B, S, D] dimension 1 is the sequence: "
+            "normalise along the last dimension, dim=-1",
+        ),
+        Mistake(
             lambda x, w, scale: (
-                scale * (x @ w.T) / (x.square().sum(-1)[:, None] * w.square().sum(-1))
+                scale * (x @ w.T) / (x.square().sum(-1, keepdim=True) * w.square().sum(-1))
             ),
             "divide by the lengths, the square roots of the sums of squares",
         ),
+        Mistake(
+            lambda x, w, scale: scale * (x @ w.T) / (x.norm() * w.norm()),
+            "this takes one length for all tokens together: each token and each centroid has its "
+            "own, along the last dimension",
+        ),
     ),
+    # A tiny constant beside the lengths, as libraries add it against a zero vector, is no mistake.
+    tolerance=1e-6,
 )
+
+
+def _bias(scores: Tensor, case: Inputs) -> Tensor:
+    # What was added to the dot products. One number more for all tokens and experts changes nothing
+    # and is free, but what differs from token to token is a distance in disguise.
+    x, w = case
+    added = scores - x @ w.T
+    return added - added[0, 0]
+
 
 NEAREST = Exercise(
     "1.3",
@@ -97,16 +144,28 @@ NEAREST = Exercise(
             "expand the square of u - w again: the middle term counts the dot product twice",
         ),
         Mistake(
+            lambda x, w: 2 * (x @ w.T) - w.square().sum(-1),
+            "the order is right, but all of it is twice as large: the dot product counts once",
+        ),
+        Mistake(
             lambda x, w: x @ w.T + w.square().sum(-1) / 2,
-            "the sign of the bias is turned round: a long centroid has to pay",
+            "the sign of the added number is wrong: a long centroid has to pay",
         ),
         Mistake(
             lambda x, w: -torch.cdist(x, w),
             "right order, but not as a dot product plus a number for each expert",
         ),
+        Mistake(
+            lambda x, w: -torch.cdist(x, w).square(),
+            "right order, but these are distances: drop what is the same for every expert",
+        ),
+        Mistake(
+            lambda x, w: -torch.cdist(x, w).square() / 2,
+            "right order, but a part of it depends on the token: the number you add may depend on "
+            "the centroid alone",
+        ),
     ),
-    # A number added to all scores of a token changes no choice.
-    observe=lambda scores, _: scores - scores[:, :1],
+    observe=_bias,
 )
 
-EXERCISES = (DOT, COSINE, NEAREST)
+EXERCISES = (LARGEST, COSINE, NEAREST)

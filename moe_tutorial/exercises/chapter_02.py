@@ -1,5 +1,6 @@
 """Exercises of chapter 02: probabilities."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,16 +18,18 @@ def _logits(generator: torch.Generator) -> list[Tensor]:
     ]
 
 
-def _logits_and_temperature(generator: torch.Generator) -> Sequence[Inputs]:
-    temperatures = (0.5, 3.0, 0.1)
-    cases = [(case, t) for case, t in zip(_logits(generator), temperatures, strict=True)]
-    # One row far above the other: each needs its own maximum.
-    apart = torch.tensor([[2000.0, 1999.0, 0.0], [0.0, 1.0, 2.0]], dtype=torch.float64)
-    return [*cases, (apart, 1.0)]
+def _logits_and_ratio(generator: torch.Generator) -> Sequence[Inputs]:
+    ratios = (2.0, 10.0, 1.5)
+    return list(zip(_logits(generator), ratios, strict=True))
 
 
 def _logits_alone(generator: torch.Generator) -> Sequence[Inputs]:
-    return [(case,) for case in _logits(generator)]
+    # Where exp overflows, where it underflows, a single expert, and so many experts that a small
+    # constant added to each probability shows in the sum.
+    extremes = torch.tensor([[1000.0, 999.0, 0.0], [-1000.0, -1000.0, -1001.0]])
+    one_expert, many = torch.zeros(2, 1), torch.randn(2, 1000, generator=generator)
+    hard = [extremes, one_expert, many]
+    return [(case,) for case in (*_logits(generator), *(case.double() for case in hard))]
 
 
 def _centroids(generator: torch.Generator) -> Sequence[Inputs]:
@@ -36,42 +39,57 @@ def _centroids(generator: torch.Generator) -> Sequence[Inputs]:
     return [(draw(4, 3), 0.5), (draw(12, 2), 3.0), (draw(8, 16), 0.07)]
 
 
-def _naive(logits: Tensor, temperature: float) -> Tensor:
-    exponentials = (logits / temperature).exp()
-    return exponentials / exponentials.sum(-1, keepdim=True)
+def _gap(logits: Tensor) -> Tensor:
+    best_two_T2: Tensor = logits.topk(2, dim=-1).values
+    return best_two_T2[:, 0] - best_two_T2[:, 1]
 
 
-SOFTMAX = Exercise(
+TEMPERATURE = Exercise(
     "2.1",
-    softmax,
-    _logits_and_temperature,
+    lambda logits, ratio: _gap(logits) / math.log(ratio),
+    _logits_and_ratio,
     (
         Mistake(
-            _naive,
-            "right for small logits, but exp overflowed: subtract each row's maximum first",
+            lambda logits, ratio: _gap(logits) * math.log(ratio),
+            "a larger ratio needs a lower temperature: divide by its logarithm",
         ),
         Mistake(
-            lambda logits, t: _naive(logits - logits.max(), t),
-            "subtract each row's own maximum: the whole tensor's lets other rows underflow",
+            lambda logits, ratio: math.log(ratio) / _gap(logits),
+            "this is one over the temperature: the gap stands above the logarithm",
         ),
         Mistake(
-            lambda logits, t: torch.softmax(logits * t, -1),
-            "the temperature divides the logits: a low one must sharpen",
+            lambda logits, ratio: _gap(logits) / ratio,
+            "the ratio is e to the power of gap / temperature: take its logarithm",
         ),
         Mistake(
-            lambda logits, t: torch.softmax(logits, -1),
-            "the temperature has no effect yet: divide the logits by it",
+            lambda logits, ratio: _gap(logits) / math.log2(ratio),
+            "a softmax is made from powers of e, not of 2: take the natural logarithm",
         ),
         Mistake(
-            lambda logits, t: torch.softmax(logits, -1) / t,
-            "divide the logits by the temperature before the softmax, not the probabilities after",
+            lambda logits, ratio: (logits.amax(-1) - logits.amin(-1)) / math.log(ratio),
+            "compare the best expert with the second best, not with the worst",
         ),
         Mistake(
-            lambda logits, t: torch.softmax(logits / t, 0),
-            "this softmax runs over the tokens: each row, over the experts, must sum to 1",
+            lambda logits, ratio: (logits[:, 0] - logits[:, 1]) / math.log(ratio),
+            "experts are not sorted: the best two may stand in any two columns",
+        ),
+        Mistake(
+            lambda logits, ratio: _gap(torch.softmax(logits, -1)) / math.log(ratio),
+            "the temperature divides the logits, so take the gap between logits",
         ),
     ),
+    # A temperature that was found by trying is as good as one from a formula.
+    tolerance=1e-6,
 )
+
+
+def _entropy_with(constant: float) -> Mistake:
+    return Mistake(
+        lambda logits: -(softmax(logits) * (softmax(logits) + constant).log()).sum(-1),
+        "nearly: the small constant inside the logarithm is added once for each expert and shows "
+        "when there are many: log_softmax needs none",
+    )
+
 
 ENTROPY = Exercise(
     "2.2",
@@ -83,18 +101,28 @@ ENTROPY = Exercise(
             "a probability that underflowed to 0 made 0 * log 0 = NaN: take log_softmax",
         ),
         Mistake(
-            lambda logits: -entropy(softmax(logits)),
-            "the sign is turned round: an entropy is never negative",
+            lambda logits: logits.exp().sum(-1).log() - (softmax(logits) * logits).sum(-1),
+            "right for small logits, but exp overflowed: take logsumexp, which shifts them first",
         ),
         Mistake(
-            lambda logits: entropy(softmax(logits)) / torch.log(torch.tensor(2.0)).double(),
+            lambda logits: -entropy(softmax(logits)),
+            "the sign is wrong: an entropy is never negative",
+        ),
+        Mistake(
+            lambda logits: entropy(softmax(logits)) / math.log(2),
             "this is in bits: nats use the natural logarithm",
         ),
         Mistake(
             lambda logits: entropy(softmax(logits)) / logits.shape[-1],
             "sum over the experts: a mean divides by E once too often",
         ),
+        Mistake(
+            lambda logits: entropy(softmax(logits)).exp(),
+            "this is e to the power of the entropy: the number of experts that it amounts to",
+        ),
+        *(_entropy_with(10.0**-digits) for digits in (6, 7, 8, 9, 10, 12)),
     ),
+    tolerance=1e-11,
 )
 
 
@@ -113,7 +141,7 @@ ABSORBED_TEMPERATURE = Exercise(
     (
         Mistake(
             lambda centroids, t: centroids * t,
-            "a low temperature sharpens, so the centroids must grow: the factor is turned round",
+            "a low temperature sharpens, so the centroids must grow: divide, do not multiply",
         ),
         Mistake(
             lambda centroids, t: centroids,
@@ -131,4 +159,4 @@ ABSORBED_TEMPERATURE = Exercise(
     observe=_probabilities_of_probes,
 )
 
-EXERCISES = (SOFTMAX, ENTROPY, ABSORBED_TEMPERATURE)
+EXERCISES = (TEMPERATURE, ENTROPY, ABSORBED_TEMPERATURE)
