@@ -3,29 +3,74 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
 from moe_tutorial.routing.probabilities import softmax
-from moe_tutorial.routing.selection import keep, softmax_over_chosen, top_k
+from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
 
 
 def _scores_with_ties(generator: torch.Generator) -> Sequence[Inputs]:
     draws = torch.randint(-2, 3, (6, 40), generator=generator).double()
-    return [(draws, 5), (torch.randn(4, 7, generator=generator, dtype=torch.float64), 2)]
+    # Neighbours among the floats: whoever breaks ties by a small amount changes their order.
+    above = torch.nextafter(torch.ones((), dtype=torch.float64), torch.tensor(2.0).double())
+    near = torch.ones(1, 9, dtype=torch.float64)
+    near[0, [3, 7]] = above
+    extreme = torch.tensor([[-1000.0, 1000.0, 0.0, 1000.0, -1000.0]], dtype=torch.float32)
+    return [(draws, 5), (near, 3), (extreme, 5), (extreme, 1)]
 
 
 def _logits_and_experts(generator: torch.Generator) -> Sequence[Inputs]:
     near = torch.randn(5, 8, generator=generator, dtype=torch.float64)
     # Experts far below the best one: their full softmax is 0 in every floating-point format.
     far = torch.tensor([[2000.0, 1.0, 0.0, -1.0, -3.0]], dtype=torch.float64)
-    return [(near, torch.tensor([[1, 4, 6]] * 5)), (far, torch.tensor([[3, 1]]))]
+    high = torch.tensor([[1000.0, 999.0, 0.0], [-1000.0, -999.0, 5.0]], dtype=torch.float64)
+    return [
+        (near, torch.tensor([[1, 4, 6]] * 5)),
+        (far, torch.tensor([[3, 1]])),
+        (high, torch.tensor([[1, 0], [0, 1]])),
+    ]
 
 
 def _logits(generator: torch.Generator) -> Sequence[Inputs]:
     return [
         (torch.randn(6, 5, generator=generator, dtype=torch.float64),),
         (3 * torch.randn(3, 12, generator=generator, dtype=torch.float64),),
+        (torch.tensor([[1000.0, 998.0, -1000.0]], dtype=torch.float64),),
     ]
+
+
+def _logits_and_switch(generator: torch.Generator) -> Sequence[Inputs]:
+    few = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    many = 2 * torch.randn(1, 16, generator=generator, dtype=torch.float64)
+    high = torch.tensor([[1000.0, -1000.0, 999.0, 0.0]], dtype=torch.float64)
+    return [(x, k, norm) for x, k in ((few, 2), (many, 8), (high, 2)) for norm in (True, False)]
+
+
+def _with_small_steps(step: float) -> Mistake:
+    return Mistake(
+        lambda s, k: (s - step * torch.arange(s.shape[-1])).argsort(-1, descending=True)[..., :k],
+        "a small amount taken off for each id also turns scores round that nearly tie: sort stably",
+    )
+
+
+def _with_epsilon(epsilon: float) -> Sequence[Mistake]:
+    words = "a small amount in the divisor hides 0 / 0: these gates sum to 0 where all underflow"
+
+    def added(logits: Tensor, experts: Tensor) -> Tensor:
+        kept = keep(softmax(logits), experts)
+        return kept / (kept.sum(-1, True) + epsilon)
+
+    def clamped(logits: Tensor, experts: Tensor) -> Tensor:
+        kept = keep(softmax(logits), experts)
+        return kept / kept.sum(-1, True).clamp(min=epsilon)
+
+    return Mistake(added, words), Mistake(clamped, words)
+
+
+def _olmoe_gates(logits: Tensor, k: int, norm_topk_prob: bool) -> Tensor:
+    experts = top_k(logits, k)
+    return (renormalise if norm_topk_prob else keep)(softmax(logits), experts)
 
 
 TOP_K = Exercise(
@@ -46,6 +91,10 @@ TOP_K = Exercise(
             "turning an upward sort round puts the higher id first among equal scores",
         ),
         Mistake(
+            lambda s, k: s.argsort(dim=-1, stable=True)[..., -k:],
+            "the end of an upward sort: the best expert stands last, and ties keep higher ids",
+        ),
+        Mistake(
             lambda s, k: top_k(s, k).sort(-1).values,
             "the right experts, sorted by id: put the best first",
         ),
@@ -53,6 +102,7 @@ TOP_K = Exercise(
             lambda s, k: s.gather(-1, top_k(s, k)),
             "these are the scores: return the experts' ids",
         ),
+        *map(_with_small_steps, (1e-3, 1e-6, 1e-9)),
     ),
 )
 
@@ -66,6 +116,11 @@ GATES = Exercise(
             "right until all chosen probabilities underflow, then 0 / 0: never leave the logits",
         ),
         Mistake(
+            lambda logits, e: logits.gather(-1, e).exp() / logits.gather(-1, e).exp().sum(-1, True),
+            "right until exp() leaves the range of floats, for logits of 1000 or -1000: subtract "
+            "the largest chosen logit first, as torch.softmax does",
+        ),
+        Mistake(
             lambda logits, e: keep(softmax(logits), e),
             "these gates sum to less than 1 over the chosen experts: did you renormalise?",
         ),
@@ -77,6 +132,7 @@ GATES = Exercise(
             lambda logits, e: torch.softmax(logits.gather(-1, e), 0),
             "this softmax runs over the tokens: the last dimension holds the chosen experts",
         ),
+        *(m for epsilon in (1e-6, 1e-8, 1e-9, 1e-12, 1e-20) for m in _with_epsilon(epsilon)),
     ),
 )
 
@@ -105,4 +161,28 @@ TOP_1_GATE = Exercise(
     gradient=True,
 )
 
-EXERCISES = (TOP_K, GATES, TOP_1_GATE)
+OLMOE_GATES = Exercise(
+    "3.4",
+    _olmoe_gates,
+    _logits_and_switch,
+    (
+        Mistake(
+            lambda logits, k, norm: _olmoe_gates(logits, k, True),
+            "norm_topk_prob has no effect yet: where it is False, the gates stay as they are",
+        ),
+        Mistake(
+            lambda logits, k, norm: _olmoe_gates(logits, k, False),
+            "norm_topk_prob has no effect yet: where it is True, the gates must sum to 1",
+        ),
+        Mistake(
+            lambda logits, k, norm: _olmoe_gates(logits, k, not norm),
+            "the two values of norm_topk_prob are exchanged: True divides by the sum",
+        ),
+        Mistake(
+            lambda logits, k, norm: torch.softmax(softmax(logits).topk(k).values, -1),
+            "a softmax of probabilities is no softmax of logits: divide by the sum, or use logits",
+        ),
+    ),
+)
+
+EXERCISES = (TOP_K, GATES, TOP_1_GATE, OLMOE_GATES)

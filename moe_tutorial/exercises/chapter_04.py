@@ -1,6 +1,7 @@
 """Exercises of chapter 04: drawing experts."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,63 +12,121 @@ from moe_tutorial.routing.probabilities import softmax
 from moe_tutorial.routing.sampling import plackett_luce_log_probability
 
 
-def _gumbel(uniform: Tensor) -> Tensor:
-    return -(-uniform.log()).log()
+def _by_arrival(logits: Tensor, waiting: Tensor, k: int, temperature: float) -> Tensor:
+    return (waiting.log() - logits / temperature).argsort(-1)[..., :k]
 
 
-def _logits_and_noise(generator: torch.Generator) -> Sequence[Inputs]:
-    sizes = ((40, 6, 2, 0.5), (30, 12, 3, 3.0), (50, 8, 8, 1.0))
-    return [
-        (
-            torch.randn(rows, experts, generator=generator, dtype=torch.float64),
-            torch.rand(rows, experts, generator=generator, dtype=torch.float64),
-            k,
-            temperature,
-        )
-        for rows, experts, k, temperature in sizes
-    ]
+def _logits_and_waiting(generator: torch.Generator) -> Sequence[Inputs]:
+    sizes = ((40, 6, 2, 0.5), (30, 12, 3, 3.0), (50, 8, 8, 1.0), (1, 5, 4, 2.0))
+    cases: list[Inputs] = []
+    for rows, experts, k, temperature in sizes:
+        logits = torch.randn(rows, experts, generator=generator, dtype=torch.float64)
+        uniform = torch.rand(rows, experts, generator=generator, dtype=torch.float64)
+        cases.append((logits, -uniform.log(), k, temperature))
+    # Rates that no float holds: only their logarithms can be compared.
+    extreme = torch.tensor([[-1001.0, -1000.0, 999.0, 1000.0]], dtype=torch.float64)
+    cases.append((extreme, torch.ones_like(extreme), 4, 0.5))
+    return cases
 
 
 def _logits_and_draws(generator: torch.Generator) -> Sequence[Inputs]:
     logits = torch.randn(5, 7, generator=generator, dtype=torch.float64)
     draws = torch.rand(5, 7, generator=generator).argsort(-1)
-    return [(logits, draws[:, :3]), (4 * logits, draws[:, :1]), (logits, draws)]
+    steep = torch.tensor([[0.0, -50.0, -60.0], [1000.0, 0.0, -1000.0]], dtype=torch.float64)
+    orders = (torch.tensor([[0, 1, 2], [0, 1, 2]]), torch.tensor([[2, 1, 0], [1, 2, 0]]))
+    return [
+        (logits, draws[:, :3]),
+        (4 * logits, draws[:, :1]),
+        (logits, draws),
+        *((steep, order) for order in orders),
+    ]
 
 
 def _logits(generator: torch.Generator) -> Sequence[Inputs]:
     return [
         (torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0]], dtype=torch.float64),),
         (2 * torch.randn(4, 9, generator=generator, dtype=torch.float64),),
+        (torch.tensor([[0.0, -50.0, -60.0], [-1000.0, 1000.0, 0.0]], dtype=torch.float64),),
     ]
 
 
-GUMBEL_DRAW = Exercise(
+def _logits_and_k(generator: torch.Generator) -> Sequence[Inputs]:
+    return [
+        (torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -1.5], dtype=torch.float64), 2),
+        (3 * torch.randn(12, generator=generator, dtype=torch.float64), 3),
+        (3 * torch.randn(20, generator=generator, dtype=torch.float64), 1),
+    ]
+
+
+def _where_half(share: Callable[[Tensor, float], Tensor], logits: Tensor) -> float:
+    """The temperature at which a falling share of the best expert is one half."""
+    low, high = -9.0, 12.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        too_cold = share(logits[None], 2.0**middle).amax().item() > 0.5
+        low, high = (middle, high) if too_cold else (low, middle)
+    return float(2.0**low)
+
+
+RACE = Exercise(
     "4.1",
-    lambda logits, u, k, t: (logits / t + _gumbel(u)).topk(k).indices,
-    _logits_and_noise,
+    _by_arrival,
+    _logits_and_waiting,
     (
         Mistake(
-            lambda logits, u, k, t: (logits / t + (-u.log()).log()).topk(k).indices,
-            "this noise has the wrong sign: Gumbel noise is -log(-log U)",
+            lambda logits, w, k, t: (w.log() - logits / t).topk(k).indices,
+            "these arrive last: who is drawn first has waited least",
         ),
         Mistake(
-            lambda logits, u, k, t: ((logits + _gumbel(u)) / t).topk(k).indices,
-            "the noise was divided by the temperature as well, so the temperature cancels",
+            lambda logits, w, k, t: _by_arrival(-logits, w, k, t),
+            "a high rate makes a wait short: divide the waiting time by the rate",
         ),
         Mistake(
-            lambda logits, u, k, t: (softmax(logits, t) + _gumbel(u)).topk(k).indices,
-            "the noise belongs on the logits (or on log-probabilities), not on probabilities",
+            lambda logits, w, k, t: _by_arrival(logits, w, k, 1.0),
+            "the temperature has no effect yet: divide the logits by it, and only them",
         ),
         Mistake(
-            lambda logits, u, k, t: (logits / t).topk(k).indices,
-            "no noise yet: this is the deterministic top-k",
+            lambda logits, w, k, t: _by_arrival(logits, w, k, 1 / t),
+            "the logits are divided by the temperature, not multiplied: heat makes rates alike",
         ),
         Mistake(
-            lambda logits, u, k, t: (logits / t + u).topk(k).indices,
-            "uniform noise gives no softmax draw: turn it into Gumbel noise first",
+            lambda logits, w, k, t: (logits / t + w.log()).topk(k).indices,
+            "a long wait counts in an expert's favour here: subtract its logarithm from the logit",
+        ),
+        *(
+            Mistake(
+                answer,
+                "right until a rate leaves the range of floats, for logits of 1000 or -1000: "
+                "compare the logarithms of the waiting times",
+            )
+            for answer in (
+                lambda logits, w, k, t: (w / (logits / t).exp()).argsort(-1)[..., :k],
+                lambda logits, w, k, t: (w * (-logits / t).exp()).argsort(-1)[..., :k],
+                lambda logits, w, k, t: (w / softmax(logits, t)).argsort(-1)[..., :k],
+            )
+        ),
+        Mistake(
+            lambda logits, w, k, t: (logits / t).topk(k).indices,
+            "the waiting times have no effect yet: this is the deterministic top-k",
+        ),
+        Mistake(
+            lambda logits, w, k, t: _by_arrival(logits, w, k, t).sort(-1).values,
+            "the right experts, sorted by id: put the first to arrive first",
         ),
     ),
 )
+
+
+def _by_subtraction(logits: Tensor, experts: Tensor) -> Tensor:
+    drawn = softmax(logits).gather(-1, experts)
+    return (drawn / (1 - (drawn.cumsum(-1) - drawn))).log().sum(-1)
+
+
+def _by_odds(logits: Tensor) -> Tensor:
+    s = softmax(logits)
+    odds = s / (1 - s)
+    return s * (1 + odds.sum(-1, keepdim=True) - odds)
+
 
 DRAW_PROBABILITY = Exercise(
     "4.2",
@@ -89,6 +148,21 @@ DRAW_PROBABILITY = Exercise(
         Mistake(
             lambda logits, e: -plackett_luce_log_probability(logits, e),
             "the sign is turned round: the logarithm of a probability is not positive",
+        ),
+        *(
+            Mistake(
+                lambda logits, e, sign=sign: (
+                    plackett_luce_log_probability(logits, e) + sign * math.lgamma(e.shape[-1] + 1)
+                ),
+                "this is off by log K!: the question is about the given order alone, so nothing "
+                "is counted over orders",
+            )
+            for sign in (1, -1)
+        ),
+        Mistake(
+            _by_subtraction,
+            "right until 1 minus what was drawn rounds to 0: leave the probabilities, and take "
+            "the softmax of the logits that are left",
         ),
     ),
 )
@@ -114,7 +188,35 @@ INCLUSION_OF_TWO = Exercise(
             lambda logits: inclusion_probabilities(logits, 2) - softmax(logits),
             "this is the probability of being drawn second: add that of being drawn first",
         ),
+        Mistake(
+            _by_odds,
+            "right until a probability rounds to 1, then 1 - s is 0: take the softmax of the "
+            "logits that are left after the first draw",
+        ),
     ),
 )
 
-EXERCISES = (GUMBEL_DRAW, DRAW_PROBABILITY, INCLUSION_OF_TWO)
+HALF_THE_TIME = Exercise(
+    "4.4",
+    lambda logits, k: _where_half(lambda x, t: inclusion_probabilities(x, k, t), logits),
+    _logits_and_k,
+    (
+        Mistake(
+            lambda logits, k: _where_half(softmax, logits),
+            "here the softmax is one half: the probability to be among the k drawn is larger",
+        ),
+        Mistake(
+            lambda logits, k: _where_half(lambda x, t: k * softmax(x, t), logits),
+            "here k times the softmax is one half, which is not the inclusion probability",
+        ),
+        Mistake(
+            lambda logits, k: (
+                1 / _where_half(lambda x, t: inclusion_probabilities(x, k, t), logits)
+            ),
+            "this is 1 / tau: logits are divided by the temperature",
+        ),
+    ),
+    tolerance=1e-2,
+)
+
+EXERCISES = (RACE, DRAW_PROBABILITY, INCLUSION_OF_TWO, HALF_THE_TIME)

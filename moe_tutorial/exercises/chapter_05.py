@@ -19,16 +19,20 @@ def _outputs_and_gates(generator: torch.Generator) -> Sequence[Inputs]:
         (draw(6, 3, 4), softmax(draw(6, 3))),
         (draw(2, 2, 2), draw(2, 2).abs()),
         (draw(5, 1, 8), draw(5, 1).abs()),
+        (draw(1, 3, 4), draw(1, 3).abs()),
+        (draw(4, 2, 1), draw(4, 2)),
     ]
 
 
 def _sampled(generator: torch.Generator) -> Sequence[Inputs]:
-    cases = []
+    cases: list[Inputs] = []
     for tokens, experts, k in ((5, 8, 3), (20, 12, 4)):
         logits = torch.randn(tokens, experts, generator=generator, dtype=torch.float64)
         drawn = torch.rand(tokens, experts, generator=generator).argsort(-1)[:, :k]
         outputs = torch.randn(tokens, k, 6, generator=generator, dtype=torch.float64)
         cases.append((logits, drawn, outputs))
+    steep = torch.tensor([[1000.0, -1000.0, 998.0, 0.0]], dtype=torch.float64)
+    cases.append((steep, torch.tensor([[2, 0]]), cases[0][2][:1, :2]))
     return cases
 
 
@@ -36,7 +40,27 @@ def _one_token(generator: torch.Generator) -> Sequence[Inputs]:
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    return [(draw(3, 4), draw(3), draw(4)), (draw(2, 16), 3 * draw(2), draw(16))]
+    return [
+        (draw(3, 4), draw(3), draw(4)),
+        (draw(2, 16), 3 * draw(2), draw(16)),
+        (draw(1, 5), draw(1), draw(5)),
+        (draw(3, 2), torch.tensor([1000.0, 999.0, -1000.0], dtype=torch.float64), draw(2)),
+    ]
+
+
+def _choices(generator: torch.Generator) -> Sequence[Inputs]:
+    cases: list[Inputs] = []
+    for tokens, experts, k in ((8, 10, 3), (6, 5, 1), (1, 4, 2)):
+        drawn = torch.rand(tokens, experts - 1, generator=generator).argsort(-1)[:, :k]
+        cases += [(drawn, experts, True), (drawn, experts, False)]
+    return cases
+
+
+def _reached(experts: Tensor, num_experts: int, renormalise: bool) -> Tensor:
+    chosen = torch.bincount(experts.flatten(), minlength=num_experts)
+    if not renormalise:
+        return torch.full_like(chosen, len(experts))
+    return chosen if experts.shape[-1] > 1 else torch.zeros_like(chosen)
 
 
 def _logit_gradient(outputs: Tensor, logits: Tensor, direction: Tensor) -> Tensor:
@@ -115,10 +139,48 @@ LOGIT_GRADIENT = Exercise(
             "this is the gradient of the gates: go on through the softmax to the logits",
         ),
         Mistake(
+            lambda o, logits, v: (
+                torch.softmax(logits, -1) * (1 - torch.softmax(logits, -1)) * (o @ v)
+            ),
+            "this holds the other gates fixed: raising one logit also lowers all other gates",
+        ),
+        Mistake(
+            lambda o, logits, v: torch.softmax(logits, -1) * ((o - o.mean(0)) @ v),
+            "compare with y, the mean weighted by the gates, not with the plain mean",
+        ),
+        Mistake(
             lambda o, logits, v: -_logit_gradient(o, logits, v),
             "the sign is turned round: an expert better than y must be pulled up",
         ),
     ),
 )
 
-EXERCISES = (COMBINE, OUTPUTS_BY_ID, LOGIT_GRADIENT)
+REACHED = Exercise(
+    "5.4",
+    _reached,
+    _choices,
+    (
+        Mistake(
+            lambda e, n, renormalise: (
+                torch.bincount(e.flatten(), minlength=n)
+                if renormalise
+                else torch.full((n,), len(e))
+            ),
+            "almost: at K = 1 a renormalised gate is the constant 1, so nobody is reached",
+        ),
+        Mistake(
+            lambda e, n, renormalise: torch.bincount(e.flatten(), minlength=n),
+            "kept gates depend on every logit, so they reach experts that were not chosen, too",
+        ),
+        Mistake(
+            lambda e, n, renormalise: torch.full((n,), len(e)),
+            "a gate that sums to 1 with the others depends on the chosen logits alone",
+        ),
+        Mistake(
+            lambda e, n, renormalise: _reached(e, n, not renormalise),
+            "the two values of renormalise are exchanged: kept gates are those that reach all",
+        ),
+    ),
+)
+
+EXERCISES = (COMBINE, OUTPUTS_BY_ID, LOGIT_GRADIENT, REACHED)
