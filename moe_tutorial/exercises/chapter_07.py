@@ -54,7 +54,7 @@ def _values(generator: torch.Generator) -> Sequence[Inputs]:
 
 def _at_least(chosen: Tensor, weights: int, peak: float, reading: float) -> float:
     multiplying = 2 * weights * chosen.numel() / peak
-    return max(multiplying, 4 * weights * len(chosen.unique()) / reading)
+    return max(multiplying, 4 * weights * len(set(chosen.flatten().tolist())) / reading)
 
 
 def _padded(chosen: Tensor, E: int, size: int) -> Tensor:

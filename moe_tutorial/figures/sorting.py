@@ -79,9 +79,9 @@ def sorted_blocks(experts_TK: Tensor, num_experts: int) -> Picture:
                 colour = expert_colour(e)
                 ax.plot([_LEFT[1], _MIDDLE[0]], [y, place[t, i]], color=colour, linewidth=1.6)
                 ax.plot([_MIDDLE[1], _RIGHT[0]], [place[t, i], middle], color=colour, linewidth=1.6)
-                _box(ax, _LEFT, y, f"expert {e}", colour)
+                _box(ax, _LEFT, y, f"expert {e}", colour, readable_on(colour))
                 y += _PITCH
-            _box(ax, _RIGHT, middle, f"token {t}", palette.ACCENT_SOFT.light)
+            _box(ax, _RIGHT, middle, f"token {t}", palette.ACCENT_SOFT.light, INK)
             y += tokens_gap
     named = [f"expert {e} {_tokens(block)}" for e, block in enumerate(blocks)]
     return Picture(
@@ -112,12 +112,15 @@ def _draw_blocks(
         top += _PITCH
         for t, i in block:
             place[t, i] = top + _BOX / 2
-            _box(ax, _MIDDLE, top + _BOX / 2, f"token {t}", expert_colour(e))
+            colour = expert_colour(e)
+            _box(ax, _MIDDLE, top + _BOX / 2, f"token {t}", colour, readable_on(colour))
             top += _PITCH
     return place
 
 
-def _box(ax: Axes, sides: tuple[float, float], y: float, text: str, colour: str) -> None:
+def _box(
+    ax: Axes, sides: tuple[float, float], y: float, text: str, colour: str, letters: str
+) -> None:
     left, right = sides
     ax.add_patch(
         Rectangle(
@@ -127,5 +130,5 @@ def _box(ax: Axes, sides: tuple[float, float], y: float, text: str, colour: str)
     )  # fmt: skip
     ax.text(
         (left + right) / 2, y, text,
-        ha="center", va="center", size=SMALLEST, color=readable_on(colour), zorder=5,
+        ha="center", va="center", size=SMALLEST, color=letters, zorder=5,
     )  # fmt: skip

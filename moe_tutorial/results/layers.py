@@ -14,7 +14,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "masks": ("mask loop", "HF eager"),
     "sorted, module by module": ("sorted modules",),
     "grouped product": ("HF grouped_mm", "torchtitan style"),
-    "one-hot masks, copied weights": ("st-moe-pytorch", "HF batched_mm"),
+    "one-hot or copies": ("st-moe-pytorch", "HF batched_mm"),
 }
 """How the seven others run the experts, and what ``benchmarks/README.md`` calls them."""
 
@@ -47,7 +47,7 @@ class MeasuredLayer:
 
     @property
     def words(self) -> str:
-        """Tokens and experts in words: "64 tokens, 8 large"."""
+        """Tokens and experts in words, such as "64 tokens, 8 large"."""
         weights = self.expert_weights
         size = next((word for limit, word in _SIZES if weights < limit), "very large")
         return f"{self.tokens} token{'s' * (self.tokens > 1)}, {self.num_experts} {size}"
@@ -102,12 +102,17 @@ def measured_layers() -> list[MeasuredLayer]:
     layers = []
     for cell in stored("layer")["cells"]:
         numbers, activation = cell["size"].split()
+        tokens, model_width, hidden_width, num_experts, k = (int(n) for n in numbers.split(","))
         layers.append(
             MeasuredLayer(
-                *(int(n) for n in numbers.split(",")),
-                3 if activation == "S" else 2,
-                cell["matmul_gflop_per_s"],
-                cell["implementations"],
+                tokens=tokens,
+                model_width=model_width,
+                hidden_width=hidden_width,
+                num_experts=num_experts,
+                k=k,
+                matrices=3 if activation == "S" else 2,
+                matmul_rate=cell["matmul_gflop_per_s"],
+                implementations=cell["implementations"],
             )
         )
     return sorted(layers, key=lambda it: (it.tokens, it.num_experts, it.expert_weights))
