@@ -1,4 +1,4 @@
-"""Exercises of chapter 09: how many are dropped, who, and what chance alone does."""
+"""Exercises of chapter 09: how many are dropped, who, what chance does, who queues together."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
 
 def _choices(generator: torch.Generator) -> list[Inputs]:
     cases: list[Inputs] = []
-    for tokens, experts, k, capacity in ((12, 5, 2, 4), (40, 6, 3, 15), (9, 4, 1, 1)):
+    for tokens, experts, k, capacity in (
+        (12, 5, 2, 4), (40, 6, 3, 15), (9, 4, 1, 1), (1, 3, 2, 1), (30, 4, 2, 0), (8, 4, 3, 50),
+    ):  # fmt: skip
         # The first experts are wanted most, and the last one by nobody.
         scores = torch.rand(tokens, experts, generator=generator) - torch.arange(experts) / experts
         scores[:, -1] = -9
@@ -20,25 +22,51 @@ def _choices(generator: torch.Generator) -> list[Inputs]:
 
 
 def _queues(generator: torch.Generator) -> Sequence[Inputs]:
-    return [
-        (chosen, torch.rand(chosen.shape, generator=generator, dtype=torch.float64), experts, room)
-        for chosen, experts, room in _choices(generator)
-    ]
+    cases: list[Inputs] = []
+    for chosen, experts, room in _choices(generator):
+        gates = torch.rand(chosen.shape, generator=generator, dtype=torch.float64)
+        # Equal in float32, but not in the dtype that they have.
+        ranks = torch.randperm(gates.numel(), generator=generator).view_as(gates)
+        near = 0.25 + 1e-12 * ranks.double()
+        cases += [(chosen, gates, experts, room), (chosen, near, experts, room)]
+    return cases
 
 
 def _sizes(_: torch.Generator) -> Sequence[Inputs]:
-    return [(8, 4), (64, 8), (60, 3), (16, 16)]
+    return [(8, 4), (64, 8), (60, 3), (16, 16), (12, 1), (1, 1), (400, 20)]
+
+
+def _sequences(generator: torch.Generator) -> Sequence[Inputs]:
+    cases: list[Inputs] = []
+    for batch, length, experts, room in (
+        (3, 10, 4, 2), (2, 24, 3, 8), (4, 1, 2, 1), (1, 9, 3, 2), (3, 6, 2, 9),
+    ):  # fmt: skip
+        scores = torch.rand(batch, length, experts, generator=generator)
+        scores[..., 0] += 0.3
+        cases.append((scores.argmax(-1), experts, room))
+    return cases
 
 
 def _drops(chosen: Tensor, E: int, C: int) -> Tensor:
-    return (torch.bincount(chosen.flatten(), minlength=E) - C).clamp(min=0)
+    """In float64, so that counts pass that were added up in floats."""
+    return (torch.bincount(chosen.flatten(), minlength=E) - C).clamp(min=0).double()
 
 
 def _kept(chosen: Tensor, order: Tensor, E: int, C: int) -> Tensor:
     """Serve the flattened assignments in the given order."""
     ones = torch.nn.functional.one_hot(chosen.flatten()[order], E)
     fits = (ones.cumsum(0) * ones).sum(-1) <= C
-    return torch.empty_like(fits).scatter(0, order, fits).view_as(chosen)
+    return torch.empty_like(fits).scatter(0, order, fits).view_as(chosen).double()
+
+
+def _kept_in_rows(chosen: Tensor, E: int, C: int) -> Tensor:
+    """Each row of tokens ``[B, S]`` has C places of its own."""
+    ones = torch.nn.functional.one_hot(chosen, E)
+    return ((ones.cumsum(-2) * ones).sum(-1) <= C).double()
+
+
+def _kept_in_columns(chosen: Tensor, E: int, C: int) -> Tensor:
+    return _kept_in_rows(chosen.T, E, C).T
 
 
 def _fair_share(T: int, E: int) -> float:
@@ -68,6 +96,14 @@ COUNT = Exercise(
             lambda chosen, E, C: torch.bincount(chosen.flatten(), minlength=E),
             "these are the loads: what fits into C places is not dropped",
         ),
+        Mistake(
+            lambda chosen, E, C: _drops(chosen, E, C).sum(),
+            "this is what all experts drop together: return one number for each of the E experts",
+        ),
+        Mistake(
+            lambda chosen, E, C: _drops(chosen, E, max(C - 1, 0)),
+            "one too many: all C places can be taken",
+        ),
     ),
 )
 
@@ -96,9 +132,21 @@ BY_GATE = Exercise(
         ),
         Mistake(
             lambda chosen, gates, E, C: (
-                ~_kept(chosen, gates.flatten().argsort(descending=True), E, C)
+                1 - _kept(chosen, gates.flatten().argsort(descending=True), E, C)
             ),
             "these are the dropped ones",
+        ),
+        Mistake(
+            lambda chosen, gates, E, C: _kept(
+                chosen, gates.flatten().argsort(descending=True), E, C + 1
+            ),
+            "each expert has C places, not C + 1: the first of a queue has nobody ahead",
+        ),
+        Mistake(
+            lambda chosen, gates, E, C: _kept(
+                chosen, gates.float().flatten().argsort(descending=True, stable=True), E, C
+            ),
+            "gates that differ only beyond float32 stand in the wrong order: sort them as they are",
         ),
     ),
 )
@@ -127,7 +175,55 @@ FAIR = Exercise(
             ),
             "this is how likely an expert is to be overfull: weigh each n by what exceeds C",
         ),
+        Mistake(
+            lambda T, E: (
+                E
+                * sum(
+                    (n - T // E) * math.comb(T, n) * (E - 1) ** (T - n) / E**T
+                    for n in range(T // E, T)
+                )
+                / T
+            ),
+            "the sum ends one too early: all T tokens may pick the same expert",
+        ),
     ),
 )
 
-EXERCISES = (COUNT, BY_GATE, FAIR)
+BY_SEQUENCE = Exercise(
+    "9.4",
+    _kept_in_rows,
+    _sequences,
+    (
+        Mistake(
+            lambda chosen, E, C: _kept(
+                chosen.flatten(), torch.arange(chosen.numel()), E, C
+            ).view_as(chosen),
+            "this is one queue for the whole batch: which dimension does cumsum run along?",
+        ),
+        Mistake(
+            _kept_in_columns,
+            "these queues run across the batch: dim=-2 of [B, S, E] is the sequence",
+        ),
+        Mistake(
+            lambda chosen, E, C: 1 - _kept_in_rows(chosen, E, C),
+            "these are the dropped ones",
+        ),
+        Mistake(
+            lambda chosen, E, C: _kept_in_rows(chosen, E, C - 1),
+            "one place of each queue stays empty: cumsum counts the token itself, and <= lets C in",
+        ),
+        Mistake(
+            lambda chosen, E, C: (
+                torch.nn.functional.one_hot(chosen, E)
+                * _kept_in_rows(chosen, E, C).long()[..., None]
+            ),
+            "this is the router's one-hot mask [B, S, E]: the question is which tokens [B, S] stay",
+        ),
+        Mistake(
+            lambda chosen, E, C: _kept_in_rows(chosen.flip(-1), E, C).flip(-1),
+            "this serves the end of each sequence first",
+        ),
+    ),
+)
+
+EXERCISES = (COUNT, BY_GATE, FAIR, BY_SEQUENCE)

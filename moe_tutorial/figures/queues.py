@@ -4,13 +4,16 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from moe_tutorial.figures import palette
 from moe_tutorial.figures.labels import fitted
-from moe_tutorial.figures.palette import expert_colour
+from moe_tutorial.figures.palette import expert_colour, readable_on
 from moe_tutorial.figures.style import (
     INK,
     PAPER,
+    WIDTH,
     Picture,
     check_named,
     expert_axis,
@@ -20,8 +23,88 @@ from moe_tutorial.figures.style import (
     numbers,
     style,
 )
+from moe_tutorial.figures.vector import SMALLEST
 from moe_tutorial.routing.decision import LimitedRouting
-from moe_tutorial.validation import check_size
+from moe_tutorial.validation import check_same_shape, check_size
+
+LONGEST_QUEUE = 6  # more would need letters smaller than a phone can show
+
+
+def waiting_lines(
+    experts_TK: Tensor, places_TK: Tensor, num_experts: int, capacity: int
+) -> Picture:
+    """Each expert's queue as a row of boxes, and a line behind the last one that is served.
+
+    Args:
+        experts_TK: int64 ids of the chosen experts, ``[T, K]``.
+        places_TK: how many assignments stand ahead of each one in its queue, int64, ``[T, K]``.
+        num_experts: E.
+        capacity: C, how many of a queue are served.
+
+    Returns:
+        The figure; its sentence names each queue's tokens in order.
+
+    Raises:
+        TypeError: what is no tensor of integers, or sizes that are no int.
+        ValueError: shapes that differ, ids or places out of range, or more than six in a queue.
+    """
+    check_size("num_experts", num_experts)
+    check_size("capacity", capacity)
+    for name, tensor in (("experts_TK", experts_TK), ("places_TK", places_TK)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    check_same_shape("places_TK", places_TK, "experts_TK", experts_TK)
+    wanted_R = expert_ids("experts_TK", experts_TK.flatten(), num_experts)
+    place_R = places_TK.flatten().tolist()
+    if not all(0 <= place < LONGEST_QUEUE for place in place_R):
+        raise ValueError(
+            f"places_TK must hold places from 0 to {LONGEST_QUEUE - 1}, got {max(place_R)}"
+        )
+    left, pitch, height = 56.0, 48.0, 20.0
+    told = []
+    with style():
+        figure, (ax,) = new_figure((34 * num_experts + 24) / 72)
+        ax.set_xlim(0, 72 * WIDTH - 2)
+        ax.set_ylim(34 * num_experts + 20, 0)
+        ax.axis("off")
+        for e in range(num_experts):
+            y = 34.0 * e + 20
+            ax.text(0, y + height / 2, f"expert {e}", va="center")
+            queue = {
+                place_R[r]: (r // experts_TK.shape[1], r % experts_TK.shape[1])
+                for r in range(len(wanted_R))
+                if wanted_R[r] == e
+            }
+            for place, (token, choice) in queue.items():
+                served = place < capacity
+                colour = expert_colour(e) if served else PAPER
+                ax.add_patch(
+                    Rectangle(
+                        (left + place * pitch, y), pitch - 6, height,
+                        facecolor=colour, edgecolor=INK, linewidth=0.8,
+                        linestyle="-" if served else "--",
+                    )
+                )  # fmt: skip
+                ax.text(
+                    left + place * pitch + (pitch - 6) / 2, y + height / 2,
+                    f"{token}, {_ORDINALS[choice]}",
+                    ha="center", va="center", size=SMALLEST,
+                    color=readable_on(colour) if served else INK,
+                )  # fmt: skip
+            names = [f"{queue[p][0]} ({_ORDINALS[queue[p][1]]} choice)" for p in sorted(queue)]
+            told.append(f"at expert {e} {listing(names) if names else 'nobody'}")
+        x = left + capacity * pitch - 3
+        ax.plot([x, x], [16, 34 * num_experts + 12], color=INK, linewidth=1.5)
+        ax.text(x + 4, 7, "dropped", va="center", weight="bold")
+        ax.text(x - 4, 7, "served", va="center", ha="right", weight="bold")
+    return Picture(
+        figure,
+        f"The queues of {num_experts} experts, of which the first {capacity} are served. Tokens "
+        f"wait in this order: {'; '.join(told)}.",
+    )
+
+
+_ORDINALS = ("1st", "2nd", "3rd", *(f"{n}th" for n in range(4, LONGEST_QUEUE + 1)))
 
 
 def expert_queues(
