@@ -47,7 +47,7 @@ def temperature_pictures(logits_TE: Tensor, temperature: float) -> list[Picture]
     curve_N = entropy(softmax(logits_TE.expand(len(tau_N1), -1), tau_N1))
     return [
         expert_bars(
-            {f"T = {in_words(temperature)}": probabilities_TE[0]},
+            {f"temperature {in_words(temperature)}": probabilities_TE[0]},
             "probability",
             y_limits=scale(probabilities_TE),
         ),
