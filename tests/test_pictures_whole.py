@@ -66,6 +66,9 @@ WITH_WORDS: dict[str, Callable[[str], Picture]] = {
     ),
     "ratios": lambda w: figures.ratios({w: {w: 2, "b": 1}}, x_label=w, y_label=w),
     "boxes": lambda w: figures.dense_and_sparse(4, [1], w, w),
+    "roofline": lambda w: figures.roofline(
+        {w: ([1, 9], [1, 2])}, peak=2, slope=1, x_label=w, y_label=w, roofs=(w, w)
+    ),
     "sizes": lambda w: figures.total_and_active({w: (3, 1)}),
     "trade-off": lambda w: trade_off(
         {w: ([1], torch.ones(1, 1), torch.ones(1, 1))}, x_label=w, y_label=w
@@ -146,6 +149,11 @@ EXTREMES: dict[str, Callable[[], Picture]] = {
         torch.tensor([0.1, -9.0]), torch.tensor([[50.0, 1], [0, -0.1]]), chosen=torch.tensor([0])
     ),
     "one full expert": lambda: figures.expert_queues(LIMITED, 9, y_limit=18),
+    "far below the roof": lambda: figures.roofline(
+        {"a": ([1, 1e5], [1e-3, 90])}, peak=3, slope=2, x_label="x", y_label="y"
+    ),
+    "many experts, one row": lambda: figures.sorted_blocks(torch.tensor([[0]]), 9),
+    "as many rows as fit": lambda: figures.sorted_blocks(torch.arange(24).view(8, 3) % 5, 5),
     "seeds apart": lambda: trade_off(
         {"a": ([1, 2], torch.tensor([[0.0, 90], [1, 2]]), torch.tensor([[5.0, -70], [1, 2]]))},
         x_label="x", y_label="y", start=(torch.tensor([200.0]), torch.tensor([-300.0])),
