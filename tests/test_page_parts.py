@@ -1,4 +1,4 @@
-"""What the extensions make of parts of a page: contents, tables of words, first lines of modules."""
+"""What the extensions make of parts of a page: contents, word tables, first lines of modules."""
 
 import importlib
 import sys

@@ -95,7 +95,7 @@ class Picture:
             copy.deepcopy(self.figure).savefig(buffer, format="svg", metadata={"Date": None})
         return book_svg(buffer.getvalue(), self.alt)
 
-    def captioned(self, number: str, takeaway: str) -> "CaptionedPicture":
+    def captioned(self, number: str, takeaway: str) -> "Picture":
         """The picture with its number in the chapter and the sentence to take away from it.
 
         Args:
