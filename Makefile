@@ -168,7 +168,7 @@ colab: .venv/ready .venv-colab/ready
 	@$(PYTEST) tests/notebooks/test_colab.py
 
 # The checks of the site that need no browser.
-BUILT := $(addprefix tests/site/,test_pages.py test_maths.py test_meta.py)
+BUILT := $(addprefix tests/site/,test_pages.py test_maths.py test_meta.py test_looks.py test_letters.py)
 
 # Built from nothing, so that no page survives from an earlier build.
 site: .venv/ready node_modules/ready
