@@ -1,6 +1,7 @@
 """Experiments go on where they were stopped, and leave stored results whole."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,57 +31,59 @@ def stop_after(runs: int, monkeypatch: pytest.MonkeyPatch, module: Any, name: st
 @pytest.fixture
 def short_balance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balance, "STEPS", 20)
-    monkeypatch.setattr(balance, "SEEDS", [0, 1])
-    sweeps = {name: balance.SWEEPS[name] for name in ("nothing", "z")}
-    monkeypatch.setattr(balance, "SWEEPS", sweeps)
+    monkeypatch.setattr(balance, "LAST", 5)
+    monkeypatch.setattr(balance, "SEEDS", range(1))
+    monkeypatch.setattr(balance, "TRIALS", range(100, 101))
+    monkeypatch.setattr(balance, "RATES", (0.01, 0.03))
+    names = ("nothing", "sampled")
+    monkeypatch.setattr(balance, "SETTINGS", {name: balance.SETTINGS[name] for name in names})
+    monkeypatch.setattr(balance, "FOLLOWERS", {"z": balance.FOLLOWERS["z"]})
+    monkeypatch.setattr(balance, "ALL", {name: balance.ALL[name] for name in (*names, "z")})
+    # In this process, where what was patched is found.
+    monkeypatch.setattr(balance.concurrent.futures, "ProcessPoolExecutor", ThreadPoolExecutor)
 
 
 @pytest.mark.usefixtures("short_balance")
-def test_stopped_sweeps_go_on_and_the_old_results_stay_until_the_end(
+def test_stopped_sweeps_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, stopped = tmp_path / "whole.json", tmp_path / "stopped.json"
     balance.main(["--results", str(whole)])
     out, err = capsys.readouterr()
-    assert out.startswith("nothing switch 0.0 ")
-    assert "6/6" in err  # the bar of "z"
-    stopped.write_text("old")
+    assert out.startswith("nothing 0 at ")
+    assert "3/3" in err
     with monkeypatch.context() as patch:
-        stop_after(5, patch, balance, "one")
+        stop_after(3, patch, balance, "together")
         with pytest.raises(StoppedError):
             balance.main(["--results", str(stopped)])
-    assert stopped.read_text() == "old"
     with monkeypatch.context() as patch:
-        stop_after(3, patch, balance, "one")  # 8 runs less 5
+        stop_after(2, patch, balance, "together")  # five groups less three
         balance.main(["--results", str(stopped)])
-    assert stopped.read_text() == whole.read_text()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped.json", "whole.json"]
+        balance.main(["--results", str(stopped)])  # nothing is left to do
+    assert json.loads(stopped.read_text()) == json.loads(whole.read_text())
+    monkeypatch.setattr(balance, "RATES", (0.1,))
+    with pytest.raises(SystemExit, match=r"stopped\.json holds runs with other about"):
+        balance.main(["--results", str(stopped)])
 
 
 @pytest.mark.usefixtures("short_balance")
-def test_runs_of_other_sweeps_are_not_mixed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = tmp_path / "some.json"
-    with monkeypatch.context() as patch:
-        stop_after(1, patch, balance, "one")
-        with pytest.raises(StoppedError):
-            balance.main(["--results", str(results)])
-    fresh = tmp_path / "some.new"
-    before = fresh.read_text()
-    for name, value in {"SEEDS": [0, 2], "SWEEPS": {"z": balance.SWEEPS["z"]}}.items():
-        with monkeypatch.context() as patch:
-            patch.setattr(balance, name, value)
-            with pytest.raises(SystemExit, match=r"some\.new holds"):
-                balance.main(["--results", str(results)])
-    assert fresh.read_text() == before
-
-
-@pytest.mark.usefixtures("short_balance")
-def test_the_sweeps_of_the_book_have_the_form_of_new_ones() -> None:
+def test_the_sweeps_of_the_book_have_the_form_of_new_ones(tmp_path: Path) -> None:
     """Everything but the numbers themselves, which differ with the processor."""
-    run = stored("balance")["sweeps"]["nothing"]["runs"][0][0]
-    assert set(run) == set(balance.one(0))
+    balance.main(["--results", str(tmp_path / "some.json")])
+    content, book = json.loads((tmp_path / "some.json").read_text()), stored("balance")
+    assert set(content) == set(book)
+    for name in balance.ALL:
+        new, old = (next(r for r in c["runs"] if r["name"] == name) for c in (content, book))
+        assert set(new) == set(old)
+
+
+@pytest.mark.usefixtures("short_balance")
+def test_the_best_learning_rate_is_that_of_the_best_setting() -> None:
+    trials = [
+        {"name": "a", "value": value, "learning_rate": rate, "error": error}
+        for value, rate, error in [(1, 0.1, 3.0), (1, 0.1, 1.0), (1, 0.2, 1.5), (2, 0.2, 1.9)]
+    ]
+    assert balance.best_rate([*trials, trials[0] | {"name": "b", "error": 0.0}], "a") == 0.2
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ class Exercise:
             and the arguments.
         tolerance: the largest difference that passes, in float64: absolute where the expected
             value is small, relative to it where it is large. A result in float32 has at least
-            :data:`FLOAT32_TOLERANCE`.
+            ``FLOAT32_TOLERANCE``.
 
     Raises:
         TypeError: one of these is of another kind.
@@ -191,7 +191,7 @@ class Exercise:
     def _recognise(self, attempts: Sequence[Attempt], cases: Sequence[Inputs]) -> str:
         for mistake in self.mistakes:
             if all(
-                _same(found, attempt(mistake.answer, case, self.gradient))
+                _same(found, attempt(mistake.answer, case, self.gradient), self.tolerance)
                 for found, case in zip(attempts, cases, strict=True)
             ):
                 return mistake.message
@@ -208,11 +208,11 @@ def _sound(trial: Attempt, name: str, case: Inputs) -> Tensor:
     return trial.value
 
 
-def _same(found: Attempt, other: Attempt) -> bool:
+def _same(found: Attempt, other: Attempt, tolerance: float) -> bool:
     # A mistake that cannot even run on this input is not the mistake that was made.
     if found.value is None or other.value is None or found.failure or other.failure:
         return False
-    tolerance = _tolerance(found.value, 1e-9)
+    tolerance = _tolerance(found.value, tolerance)
     if _misfit(found.value, other.value) or _difference(found.value, other.value, tolerance):
         return False
     if found.gradient is None or other.gradient is None:

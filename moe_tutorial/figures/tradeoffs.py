@@ -34,8 +34,9 @@ def trade_off(
     """Two measures against each other, along the settings of each remedy.
 
     A point is the mean over the seeds and its cross reaches from the smallest to the largest seed.
-    The point of each remedy with the lowest y is named with its setting. Where y reaches over more
-    than a factor of four, its axis is logarithmic.
+    The point of each remedy with the lowest y is named with its setting, and the others where
+    there is a place. Where y reaches over more than a factor of four, or x over more than ten, its
+    axis is logarithmic, so that points near 0 stand apart.
 
     Args:
         remedies: for each of up to four names its settings ``[N]``, and x and y ``[N, seeds]``.
@@ -65,6 +66,7 @@ def trade_off(
         )
     points_of = {name: _points(name, *entry) for name, entry in remedies.items()}
     sentences, labels, ends, obstacles = [], [], [], []
+    xs, ys = ([entry[i].flatten() for entry in points_of.values()] for i in (1, 2))
     with style():
         figure, (ax,) = new_figure(4.3)
         for i, (name, (settings, x_NS, y_NS)) in enumerate(points_of.items()):
@@ -80,7 +82,7 @@ def trade_off(
             )
             ends += [
                 Label(setting.format(settings[n]), line[n, 0], line[n, 1], needed=False)
-                for n in {0: 0, last: 0}
+                for n in sorted(range(len(line)), key=lambda n: n not in (0, last))
                 if n != best
             ]
             told = [
@@ -96,13 +98,17 @@ def trade_off(
             obstacles.append(Obstacle(np.array([[x, y]]), 6, joined=False))
             labels.append(Label("no remedy", x, y))
             sentences.append(f"No remedy: {x:.3g} and {y:.3g}.")
-        drawn = np.concatenate([y_NS.flatten() for _, _, y_NS in points_of.values()])
-        if drawn.min() > 0 and drawn.max() > 4 * drawn.min():
-            ax.set_yscale("log")
-            log_axis(ax.yaxis)
-        else:
-            even_axis(ax.yaxis)
-        even_axis(ax.xaxis)
+            xs, ys = [*xs, x_S[0]], [*ys, y_S[0]]
+        for axis, scale, values, factor in (
+            (ax.xaxis, ax.set_xscale, xs, 10),
+            (ax.yaxis, ax.set_yscale, ys, 4),
+        ):
+            drawn = np.concatenate(values)
+            if drawn.min() > 0 and drawn.max() > factor * drawn.min():
+                scale("log")
+                log_axis(axis)
+            else:
+                even_axis(axis)
         ax.set_xlabel(plain(x_label))
         name_y(ax, y_label)
         place_labels(figure, ax, labels + ends, obstacles)

@@ -159,16 +159,8 @@ def train_layer(
     task, generator = make_task(seed), torch.Generator("cpu").manual_seed(seed)
     # Draws of the router come from elsewhere, so that the tokens are the same without them.
     draws = torch.Generator("cpu").manual_seed(2000 + seed)
-    with torch.device("cpu"):  # whatever torch's default device is
-        router = Router(
-            WIDTH, EXPERTS, k, selection=selection, temperature=temperature, renormalise=k > 1,
-            selection_bias=bias_rate > 0,
-        )  # fmt: skip
-        layer = MoELayer(
-            router, Experts(EXPERTS, WIDTH, HIDDEN, activation="gelu", bias=True)
-        ).double()
-    router.reset_parameters(generator)
-    layer.experts.reset_parameters(generator)
+    layer = new_layer(generator, k, selection, temperature, bias_rate > 0)
+    router = layer.router
     router.centroids_ED.requires_grad_(not frozen)
     optimizer = torch.optim.Adam(layer.parameters(), lr=learning_rate)
     loads = []
@@ -189,6 +181,37 @@ def train_layer(
             router.bias_E = updated_bias(router.bias_E, loads[-1], bias_rate)
     layer.eval()
     return Run(layer, torch.stack(loads), *judged(layer, seed))
+
+
+def new_layer(
+    generator: torch.Generator,
+    k: int = 1,
+    selection: Literal["top_k", "sampled", "noisy_top_k"] = "top_k",
+    temperature: float = 1.0,
+    selection_bias: bool = False,
+) -> MoELayer:
+    """A layer for the task before its training, on the CPU, in float64.
+
+    Args:
+        generator: of the first weights, which take the same numbers from it whatever else is set.
+        k: experts per token. At K = 1 the gate is the probability; other gates are renormalised.
+        selection: as of :class:`~moe_tutorial.routing.router.Router`.
+        temperature: of the draw, for ``"sampled"``.
+        selection_bias: whether the choice has a bias, 0 at the start.
+
+    Raises:
+        TypeError, ValueError: as the router's.
+    """
+    with torch.device("cpu"):  # whatever torch's default device is
+        router = Router(
+            WIDTH, EXPERTS, k, selection=selection, temperature=temperature, renormalise=k > 1,
+            selection_bias=selection_bias,
+        )  # fmt: skip
+        experts = Experts(EXPERTS, WIDTH, HIDDEN, activation="gelu", bias=True)
+    layer = MoELayer(router, experts).double()
+    router.reset_parameters(generator)
+    experts.reset_parameters(generator)
+    return layer
 
 
 def judged(layer: MoELayer, seed: int) -> tuple[float, Tensor]:
