@@ -21,10 +21,10 @@ def dot_scores(x_TD: Tensor, centroids_ED: Tensor) -> Tensor:
 
     .. math:: l_{te} = \sum_d u_{td} \, w_{ed}
 
-    This is the router of nearly every published model (Shazeer et al. 2017, equation 2 with no
-    noise). It is calculated in float32 at least, also under ``torch.autocast``, because logits
-    rounded to bfloat16 tie where the real ones do not; only
-    ``torch.set_float32_matmul_precision``, if you have lowered it, still applies.
+    This is the router of Shazeer et al. (2017, equation 2 with no noise). It is calculated in
+    float32 at least, also under ``torch.autocast``: with a router in bfloat16, Fedus et al. (2021,
+    section 2.4) saw training diverge. Only ``torch.set_float32_matmul_precision``, if you have
+    lowered it, still applies.
 
     Args:
         x_TD: tokens, ``[T, D]`` or with more leading dimensions ``[B, S, D]``, floating point.
@@ -62,9 +62,8 @@ def cosine_scores(x_TD: Tensor, centroids_ED: Tensor, scale: float | Tensor = 1.
     .. math:: l_{te} = \text{scale} \cdot \frac{u_t \cdot w_e}{\lVert u_t \rVert \lVert w_e \rVert}
 
     The lengths no longer matter, so without the scale every logit lies in [-1, 1] and a softmax
-    over them stays close to uniform (Chi et al. 2022, "On the Representation Collapse of Sparse
-    Mixture of Experts", learn the scale for this reason). A zero vector has no direction: its
-    scores are 0.
+    over them stays close to uniform. Chi et al. (2022, "On the Representation Collapse of Sparse
+    Mixture of Experts") learn the scale. A zero vector has no direction: its scores are 0.
 
     Args:
         x_TD: tokens, ``[T, D]`` or ``[B, S, D]``, floating point.
