@@ -155,3 +155,8 @@ def test_labels_move_apart_as_little_as_possible() -> None:
     assert places.tolist() == [5, 15, 50, 90]
     crowded = apart(wanted * 0 + 50, heights, 0, 100)
     assert sorted(crowded.tolist()) == [33.75, 43.75, 53.75, 68.75]
+
+
+def test_a_logarithmic_axis_has_ticks_along_its_whole_length() -> None:
+    picture = figures.curves([1, 2], {"a": [17, 4500]}, x_label="x", y_label="y", log_y=True)
+    assert picture.figure.axes[0].get_yticks().tolist() == [30, 100, 300, 1000, 3000]

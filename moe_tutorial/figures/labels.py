@@ -134,7 +134,7 @@ def _log_ticks(low: float, high: float, points: np.ndarray) -> list[float]:
     if len(points) > 2 and np.all(powers == np.round(powers)):
         return [float(point) for point in points[:: (len(points) + 5) // 6]]
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    for steps in ((1, 2, 5), (1,), (1, 2, 3, 5, 7)):
+    for steps in ((1, 2, 5), (1,), (1, 3), (1, 2, 3, 5, 7)):
         ticks = [float(f"{step}e{d}") for d in decades for step in steps]
         ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
         if 3 <= len(ticks) <= 7:

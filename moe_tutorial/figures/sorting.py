@@ -8,7 +8,6 @@ from moe_tutorial.figures import palette
 from moe_tutorial.figures.palette import expert_colour, readable_on
 from moe_tutorial.figures.style import (
     INK,
-    QUIET,
     WIDTH,
     Picture,
     expert_ids,
@@ -104,9 +103,10 @@ def _draw_blocks(
     place = {}
     for e, block in enumerate(blocks):
         words = f"expert {e}" if block else f"expert {e}: none"
+        letters = INK if block else palette.MUTED.light
         ax.text(
             sum(_MIDDLE) / 2, top + _PITCH / 2, words,
-            ha="center", va="center", size=SMALLEST, color=INK if block else QUIET, zorder=4,
+            ha="center", va="center", size=SMALLEST, color=letters, zorder=4,
             bbox={"facecolor": palette.PAGE.light, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
         top += _PITCH
