@@ -39,11 +39,18 @@ RIGHT: dict[str, Callable[..., Any]] = {
     "2.2": lambda logits: torch.distributions.Categorical(logits=logits).entropy(),
     "2.3": lambda w, t: (w - w.mean(0)) / t,
     **answers_routing.RIGHT,
-    "6.1": lambda u, w, o: (
-        (torch.nn.functional.silu(u @ w[:, : len(o)]) * (u @ w[:, len(o) :])) @ o
+    "6.1": lambda u, gate, up, down: torch.einsum(
+        "rf,rf,df->rd", torch.nn.functional.silu(u @ gate.T), u @ up.T, down
     ),
     "6.2": lambda D, F, E, K, shared: D * (3 * (F * K + shared) + E),
     "6.3": lambda rest, expert, E, K: 1 - (E - K) * expert / (rest + E * expert),
+    "6.4": lambda u, into, bias, down, down_bias, alpha, limit: torch.addmm(
+        down_bias,
+        torch.nn.functional.silu(alpha * (u @ into[:, ::2] + bias[::2]).clamp_max(limit))
+        / alpha
+        * ((u @ into[:, 1::2] + bias[1::2]).clip(-limit, limit) + 1),
+        down,
+    ),
     "7.1": lambda chosen, weights, peak, reading: (
         weights
         * max(
@@ -129,9 +136,9 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
     "2.3": (lambda w, t: w - t, lambda w, t: w / t**0.5, lambda w, t: w / (2 * t)),
     **answers_routing.UNLISTED,
     "6.1": (
-        lambda u, w, o: torch.nn.functional.gelu((u @ w)[:, : len(o)]) @ o,
-        lambda u, w, o: u @ w,
-        lambda u, w, o: torch.nn.functional.silu(u @ w[:, : len(o)]) + u @ w[:, len(o) :],
+        lambda u, gate, up, down: torch.tanh(u @ gate.T) * (u @ up.T) @ down.T,
+        lambda u, gate, up, down: u @ gate.T,
+        lambda u, gate, up, down: u,
     ),
     "6.2": (
         lambda D, F, E, K, shared: 3 * D * (F + shared),
@@ -142,6 +149,11 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda rest, expert, E, K: rest / expert,
         lambda rest, expert, E, K: K * expert / (rest + K * expert),
         lambda rest, expert, E, K: 1.0,
+    ),
+    "6.4": (
+        lambda u, into, bias, down, down_bias, alpha, limit: u @ into + bias,
+        lambda u, into, bias, down, down_bias, alpha, limit: u,
+        lambda u, into, bias, down, down_bias, alpha, limit: torch.zeros_like(u),
     ),
     "7.1": (
         lambda chosen, weights, peak, reading: 2 * weights * chosen.numel() / peak,

@@ -1,6 +1,7 @@
-"""Exercises of chapter 06: the layer and its size."""
+"""Exercises of chapter 06: an expert, its size, and an expert of a published model."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,25 +13,54 @@ def _expert(generator: torch.Generator) -> Sequence[Inputs]:
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    return [(draw(5, 4), draw(4, 12), draw(6, 4)), (draw(1, 8), draw(8, 6), draw(3, 8))]
+    # Square matrices do not complain about a missing transpose; 300 overflows a naive sigmoid.
+    return [
+        (draw(5, 4), draw(6, 4), draw(6, 4), draw(4, 6)),
+        (draw(1, 8), draw(3, 8), draw(3, 8), draw(8, 3)),
+        (300 * draw(7, 5), draw(5, 5), draw(5, 5), draw(5, 5)),
+    ]
+
+
+def _gpt_oss(generator: torch.Generator) -> Sequence[Inputs]:
+    def draw(*shape: int) -> Tensor:
+        return 3 * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    return [
+        (draw(R, D), draw(D, 2 * F), draw(2 * F), draw(F, D), draw(D), alpha, limit)
+        for R, D, F, alpha, limit in (
+            (9, 4, 6, 1.702, 7.0),
+            (1, 8, 3, 1.3, 2.0),
+            (6, 4, 2, 2.0, 1.0),
+        )
+    ]
 
 
 def _shapes(_: torch.Generator) -> Sequence[Inputs]:
-    return [(64, 128, 8, 2, 32), (4096, 1408, 60, 4, 5632), (10, 7, 12, 3, 5)]
+    return [(64, 128, 8, 2, 32), (4096, 1408, 60, 4, 5632), (10, 7, 12, 3, 5), (16, 4, 5, 5, 9)]
 
 
 def _models(_: torch.Generator) -> Sequence[Inputs]:
-    return [(1.6e9, 5.6e9, 8, 2), (1.0e9, 0.25e9, 64, 8), (5.0, 2.0, 128, 4)]
+    return [(1.6e9, 5.6e9, 8, 2), (1.0e9, 0.25e9, 64, 8), (5.0, 2.0, 128, 4), (7.0, 3.0, 4, 4)]
 
 
-def _swiglu(u: Tensor, w_in: Tensor, w_out: Tensor) -> Tensor:
-    gate, up = (u @ w_in).chunk(2, -1)
-    return (torch.nn.functional.silu(gate) * up) @ w_out
+def _swiglu(u: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return (torch.nn.functional.silu(u @ gate.T) * (u @ up.T)) @ down.T
 
 
-def _swapped(u: Tensor, w_in: Tensor, w_out: Tensor) -> Tensor:
-    up, gate = (u @ w_in).chunk(2, -1)
-    return (torch.nn.functional.silu(gate) * up) @ w_out
+def _with(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    return lambda u, gate, up, down: (activation(u @ gate.T) * (u @ up.T)) @ down.T
+
+
+def _clamped(
+    u: Tensor, into: Tensor, bias: Tensor, down: Tensor, down_bias: Tensor,
+    alpha: float, limit: float,
+    *, least: float = -math.inf, more: float = 1.0, halves: bool = False,
+) -> Tensor:  # fmt: skip
+    """gpt-oss's expert; the options are for mistakes."""
+    hidden = u @ into + bias
+    gate, up = hidden.chunk(2, -1) if halves else (hidden[:, ::2], hidden[:, 1::2])
+    gate, up = gate.clamp(least, limit), up.clamp(-limit, limit)
+    return (gate * torch.sigmoid(alpha * gate) * (up + more)) @ down + down_bias
 
 
 EXPERT = Exercise(
@@ -38,18 +68,33 @@ EXPERT = Exercise(
     _swiglu,
     _expert,
     (
-        Mistake(_swapped, "the gate is the first half: the silu belongs there"),
         Mistake(
-            lambda u, w, o: ((u @ w).chunk(2, -1)[0] * (u @ w).chunk(2, -1)[1]) @ o,
-            "no nonlinearity yet: the gate half passes through a silu",
+            lambda u, gate, up, down: _swiglu(u, up, gate, down),
+            "gate and up are swapped: the silu belongs to the gate",
         ),
         Mistake(
-            lambda u, w, o: torch.nn.functional.silu(u @ w).chunk(2, -1)[0] @ o,
-            "the second half has no effect yet: multiply the two halves",
+            _with(lambda z: z), "no nonlinearity yet: what the gate gives passes through a silu"
+        ),
+        Mistake(_with(torch.sigmoid), "silu(x) is x times sigmoid(x), not the sigmoid alone"),
+        Mistake(
+            _with(torch.nn.functional.gelu), "this is GEGLU, with a GELU where SwiGLU has a silu"
         ),
         Mistake(
-            lambda u, w, o: (torch.sigmoid((u @ w).chunk(2, -1)[0]) * (u @ w).chunk(2, -1)[1]) @ o,
-            "silu(x) is x times sigmoid(x), not the sigmoid alone",
+            _with(lambda z: torch.nn.functional.gelu(z, approximate="tanh")),
+            "this is GEGLU, with a GELU where SwiGLU has a silu",
+        ),
+        Mistake(_with(torch.relu), "this is ReGLU, with a ReLU where SwiGLU has a silu"),
+        Mistake(
+            lambda u, gate, up, down: torch.nn.functional.silu(u @ gate.T) @ down.T,
+            "up_FD has no effect yet: multiply the two hidden tensors",
+        ),
+        Mistake(
+            lambda u, gate, up, down: (torch.nn.functional.silu(u @ gate.T) + u @ up.T) @ down.T,
+            "gate and up are added: a gate multiplies",
+        ),
+        Mistake(
+            lambda u, gate, up, down: torch.nn.functional.silu((u @ gate.T) * (u @ up.T)) @ down.T,
+            "the silu comes before the product, and only on the gate",
         ),
     ),
 )
@@ -75,6 +120,18 @@ ACTIVE = Exercise(
             lambda D, F, E, K, shared: 3 * D * F * E + 3 * D * shared + D * E,
             "these are all the weights: one token runs only K of the E experts",
         ),
+        Mistake(
+            lambda D, F, E, K, shared: 3 * D * F * K + 3 * D * shared + D * K,
+            "the router compares a token with all E experts, not only with the K that it chooses",
+        ),
+        Mistake(
+            lambda D, F, E, K, shared: 3 * D * F * K + 3 * D * F * shared + D * E,
+            "shared is the hidden width of one shared expert, not a number of experts",
+        ),
+        Mistake(
+            lambda D, F, E, K, shared: 2 * (3 * D * F * K + 3 * D * shared + D * E),
+            "these are FLOPs, two for each weight",
+        ),
     ),
 )
 
@@ -97,9 +154,54 @@ ACTIVE_SHARE = Exercise(
         ),
         Mistake(
             lambda rest, expert, E, K: (rest + E * expert) / (rest + K * expert),
-            "this is total over active: turn it round",
+            "this is total over active: the share is the other way up",
         ),
     ),
 )
 
-EXERCISES = (EXPERT, ACTIVE, ACTIVE_SHARE)
+REAL_CODE = Exercise(
+    "6.4",
+    _clamped,
+    _gpt_oss,
+    (
+        Mistake(
+            lambda *case: _clamped(*case, halves=True),
+            "gate and up are not two halves here: look at ::2",
+        ),
+        Mistake(lambda *case: _clamped(*case, more=0.0), "one is added to up before the product"),
+        Mistake(
+            lambda *case: _clamped(*case, least=-case[-1]),
+            "the gate is cut off above only: min is None there",
+        ),
+        Mistake(
+            lambda *case: _clamped(*case[:-1], math.inf),
+            "nothing is cut off yet: see clamp",
+        ),
+        Mistake(
+            lambda *case: _clamped(*case[:-2], 1.0, case[-1]),
+            "alpha has no effect yet: it multiplies the gate inside the sigmoid",
+        ),
+        Mistake(
+            lambda *case: _clamped(*case[:4], torch.zeros_like(case[4]), *case[5:]),
+            "the second bias is missing",
+        ),
+        Mistake(
+            lambda *case: _clamped(*case[:2], torch.zeros_like(case[2]), *case[3:]),
+            "the first bias is missing",
+        ),
+        Mistake(
+            lambda u, into, bias, down, down_bias, alpha, limit: _clamped(
+                u,
+                into.unflatten(-1, (-1, 2)).flip(-1).flatten(-2),
+                bias.unflatten(-1, (-1, 2)).flip(-1).flatten(-2),
+                down,
+                down_bias,
+                alpha,
+                limit,
+            ),
+            "gate and up are swapped: the gate has the even columns",
+        ),
+    ),
+)
+
+EXERCISES = (EXPERT, ACTIVE, ACTIVE_SHARE, REAL_CODE)

@@ -1,0 +1,161 @@
+"""Answers to chapter 06's exercises as readers write them: right in any style, wrong in many."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import GptOssConfig
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
+
+from moe_tutorial import FeedForward, Router
+from moe_tutorial.exercises import EXERCISES, check
+
+Answer = Callable[..., Any]
+F = torch.nn.functional
+
+
+def with_linear_layers(
+    u: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor
+) -> torch.Tensor:
+    return F.linear(F.silu(F.linear(u, gate)) * F.linear(u, up), down)
+
+
+def with_the_package(
+    u: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor
+) -> torch.Tensor:
+    layer = FeedForward(u.shape[1], len(gate)).double()
+    layer.load_state_dict({"into.weight": torch.cat([gate, up]), "out.weight": down})
+    return layer(u)
+
+
+def row_by_row(
+    u: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor
+) -> list[torch.Tensor]:
+    return [down @ (F.silu(gate @ row) * (up @ row)) for row in u]
+
+
+def gpt_oss(
+    u: torch.Tensor, into: torch.Tensor, bias: torch.Tensor, down: torch.Tensor,
+    down_bias: torch.Tensor, alpha: float, limit: float,
+) -> torch.Tensor:  # fmt: skip
+    gate, up = (u @ into + bias).unflatten(-1, (-1, 2)).unbind(-1)
+    gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
+    return gate / (1 + (-alpha * gate).exp()) * (1 + up) @ down + down_bias
+
+
+def in_the_library(
+    u: torch.Tensor, into: torch.Tensor, bias: torch.Tensor, down: torch.Tensor,
+    down_bias: torch.Tensor, alpha: float, limit: float,
+) -> torch.Tensor:  # fmt: skip
+    config = GptOssConfig(hidden_size=len(into), intermediate_size=len(down), num_local_experts=1)
+    config._experts_implementation = "eager"
+    experts = GptOssExperts(config).double()
+    experts.alpha, experts.limit = alpha, limit
+    weights = {
+        "gate_up_proj": into, "gate_up_proj_bias": bias,
+        "down_proj": down, "down_proj_bias": down_bias,
+    }  # fmt: skip
+    experts.load_state_dict({name: weight[None] for name, weight in weights.items()})
+    with torch.no_grad():
+        return experts(u, torch.zeros(len(u), 1, dtype=torch.int64), torch.ones(len(u), 1))
+
+
+def plain_swiglu(
+    u: torch.Tensor, into: torch.Tensor, bias: torch.Tensor, down: torch.Tensor,
+    down_bias: torch.Tensor, *_: float,
+) -> torch.Tensor:  # fmt: skip
+    gate, up = (u @ into + bias).chunk(2, -1)
+    return F.silu(gate) * up @ down + down_bias
+
+
+def router_weights(D: int, E: int) -> int:
+    return sum(weight.numel() for weight in Router(D, E, 1).parameters())
+
+
+RIGHT: dict[str, tuple[Answer, ...]] = {
+    "6.1": (with_linear_layers, with_the_package, row_by_row),
+    "6.2": (
+        lambda D, F, E, K, shared: sum([3 * D * F] * K) + 3 * D * shared + E * D,
+        lambda D, F, E, K, shared: router_weights(D, E) + D * 3 * (K * F + shared),
+        lambda D, F, E, K, shared: float(3 * D * F * K + 3 * D * shared + D * E),
+        lambda D, F, E, K, shared: torch.tensor(3 * D * F * K + 3 * D * shared + D * E),
+    ),
+    "6.3": (
+        lambda rest, expert, E, K: 1 / ((rest + E * expert) / (rest + K * expert)),
+        lambda rest, expert, E, K: torch.tensor((rest + K * expert) / (rest + E * expert)),
+        lambda rest, expert, E, K: (rest / expert + K) / (rest / expert + E),
+    ),
+    "6.4": (
+        gpt_oss,
+        in_the_library,
+        lambda *case: [gpt_oss(r[None], *case[1:])[0] for r in case[0]],
+    ),
+}
+
+# Each with words of its message.
+WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
+    "6.1": (
+        (lambda u, g, up, down: with_linear_layers(u, up, g, down), "swapped"),
+        (lambda u, g, up, down: (F.gelu(u @ g.T) * (u @ up.T)) @ down.T, "GEGLU"),
+        (lambda u, g, up, down: (torch.sigmoid(u @ g.T) * (u @ up.T)) @ down.T, "alone"),
+        (lambda u, g, up, down: F.silu(u @ g.T) @ down.T, "no effect yet"),
+        (lambda u, g, up, down: F.silu((u @ g.T) * (u @ up.T)) @ down.T, "before the product"),
+        (lambda u, g, up, down: (F.relu(u @ g.T) * (u @ up.T)) @ down.T, "ReGLU"),
+        # Nothing stops this one on square matrices, but the others are not square.
+        (lambda u, g, up, down: (F.silu(u @ g) * (u @ up)) @ down, "raised"),
+        (lambda u, g, up, down: (u @ g.T * (1 / (1 + (u @ g.T).exp()))) @ down.T, "expected"),
+    ),
+    "6.2": (
+        (lambda D, F, E, K, shared: D * (3 * (F * K + shared) + K), "all E experts"),
+        (lambda D, F, E, K, shared: D * (2 * (F * K + shared) + E), "three matrices"),
+        (lambda D, F, E, K, shared: D * (3 * F * K + E), "runs the shared expert"),
+        (lambda D, F, E, K, shared: D * (3 * (F * E + shared) + E), "only K of the E"),
+        (lambda D, F, E, K, shared: D * 3 * (F * K + shared), "passes the router"),
+        (lambda D, F, E, K, shared: 2 * D * (3 * (F * K + shared) + E), "FLOPs"),
+    ),
+    "6.3": (
+        (lambda rest, expert, E, K: K / E, "outside the experts"),
+        (lambda rest, expert, E, K: K * expert / (rest + E * expert), "active too"),
+        (lambda rest, expert, E, K: (rest + E * expert) / (rest + K * expert), "other way up"),
+        (lambda rest, expert, E, K: (rest + K * expert) / (E * (rest + expert)), "E times"),
+        (lambda rest, expert, E, K: rest + K * expert, "expected"),
+    ),
+    "6.4": (
+        (plain_swiglu, "expected"),
+        (lambda u, i, b, d, db, a, m: gpt_oss(u, i, b, d, db, a, 1e9), "nothing is cut off"),
+        (lambda u, i, b, d, db, a, m: gpt_oss(u, i, b, d, db, 1.0, m), "alpha has no effect"),
+        (lambda u, i, b, d, db, a, m: gpt_oss(u, i, b, d, 0 * db, a, m), "second bias"),
+        (
+            lambda u, i, b, d, db, a, m: gpt_oss(
+                u, i.unflatten(1, (2, -1)).mT.flatten(1), b.unflatten(0, (2, -1)).T.flatten(),
+                d, db, a, m,
+            ),
+            "two halves",
+        ),
+        (lambda u, i, b, d, db, a, m: gpt_oss(u, i, b, d, db, a, m) * 2, "expected"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "index"), [(n, i) for n, a in RIGHT.items() for i in range(len(a))]
+)
+def test_right_answers_in_any_style_pass(number: str, index: int) -> None:
+    assert repr(check(number, RIGHT[number][index])) == f"Exercise {number}: correct."
+
+
+@pytest.mark.parametrize(
+    ("number", "index"), [(n, i) for n, a in WRONG.items() for i in range(len(a))]
+)
+def test_wrong_answers_are_refused_with_a_word_about_them(number: str, index: int) -> None:
+    answer, words = WRONG[number][index]
+    verdict = check(number, answer)
+    assert verdict.status == "wrong"
+    assert words in verdict.message
+
+
+def test_every_exercise_has_wrong_and_right_answers() -> None:
+    for number in (n for n in EXERCISES if n.startswith("6.")):
+        assert len(RIGHT[number]) >= 3
+        assert len(WRONG[number]) >= 5
