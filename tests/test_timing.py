@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from moe_tutorial.results import stored
 from moe_tutorial.results.timing import STORE, median_seconds, stored_machine, timings
 
 
@@ -36,9 +37,9 @@ def test_measured_numbers_are_stored_and_shown(
 
 def test_stored_numbers_are_the_default_and_belong_to_the_ways() -> None:
     names = ["token by token", "expert by expert", "sorted blocks", "grouped product"]
-    stored = timings("four ways, 64 tokens", dict.fromkeys(names, lambda: None))
-    assert list(stored) == names
-    assert all(value > 0 for value in stored.values())
+    found = timings("four ways, 64 tokens", dict.fromkeys(names, lambda: None))
+    assert list(found) == names
+    assert all(value > 0 for value in found.values())
     assert "thread" in stored_machine()
     with pytest.raises(ValueError, match="'four ways, 64 tokens' must be among the stored"):
         timings("four ways, 64 tokens", {"another": lambda: None})
@@ -57,3 +58,16 @@ def test_bad_input_is_refused_by_name() -> None:
         median_seconds({"a": lambda: None}, seconds=float("inf"))
     with pytest.raises(TypeError, match="seconds must be a number, got str"):
         median_seconds({"a": lambda: None}, seconds="1")  # type: ignore[arg-type]
+
+
+def test_the_stored_numbers_are_those_that_chapter_07_tells() -> None:
+    seconds = stored("timings")["seconds"]
+    many = seconds["four ways, 4096 tokens"]
+    assert 26 < many["token by token"] / min(many.values()) < 30, "its first sentence: nearly 30"
+    single = seconds["four ways, 1 tokens"]
+    assert min(single, key=lambda way: single[way]) == "token by token", "its first prediction"
+    few = seconds["three layers, 16 tokens"]
+    assert few["sparse"] > 5 * few["dense, same arithmetic"], "its second prediction"
+    for name, layers in seconds.items():
+        if name.startswith("three layers"):
+            assert layers["sparse"] < layers["dense, same weights"], "its summary"
