@@ -97,6 +97,7 @@ RIGHT: dict[str, Callable[..., Any]] = {
         for weight in MoELayer(Router(D, E, K), Experts(E, D, F // K, bias=False)).parameters()
     ),
     "10.3": lambda a, b: float(stats.ttest_rel(a, b).statistic),
+    "10.4": lambda loss, aux, coefficient: math.log2(math.exp(loss - coefficient * aux)),
 }
 
 # Plausible wrong answers that the checks do not list, so that a message must come from the numbers.
@@ -227,7 +228,12 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
     ),
     "10.3": (
         lambda a, b: (a - b).median() / (a - b).std(),
-        lambda a, b: (a - b).mean(),
+        lambda a, b: a.mean() / b.mean(),
         lambda a, b: (a - b).mean() / a.std(),
+    ),
+    "10.4": (
+        lambda loss, aux, coefficient: loss,
+        lambda loss, aux, coefficient: loss / (1 + coefficient * aux),
+        lambda loss, aux, coefficient: aux / math.log(2),
     ),
 }

@@ -1,4 +1,4 @@
-"""Exercises of chapter 10: surprise in bits, what a sparse model stores, seeds in pairs."""
+"""Exercises of chapter 10: surprise in bits, what a model stores, seeds in pairs, a logged loss."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,19 @@ def _texts(generator: torch.Generator) -> Sequence[Inputs]:
             torch.randint(vocabulary, (length,), generator=generator),
         )
         for length, vocabulary in ((6, 10), (40, 256), (1, 3))
-    ]
+    ] + [(torch.tensor([[1000.0, 0, -1000], [3, 3, 3]]).double(), torch.tensor([1, 0]))]
 
 
 def _shapes(_: torch.Generator) -> Sequence[Inputs]:
-    return [(64, 128, 8, 2), (10, 12, 4, 1), (512, 2048, 64, 8), (16, 24, 3, 3)]
+    return [(64, 128, 8, 2), (10, 12, 4, 1), (512, 2048, 64, 8), (16, 24, 3, 3), (5, 14, 9, 7)]
+
+
+def _logs(generator: torch.Generator) -> Sequence[Inputs]:
+    draws = torch.rand(3, 2, generator=generator, dtype=torch.float64)
+    return [
+        (2 + 3 * loss, 2 + aux, coefficient)
+        for (loss, aux), coefficient in zip(draws.tolist(), (0.001, 0.02, 0.5), strict=True)
+    ]
 
 
 def _seeds(generator: torch.Generator) -> Sequence[Inputs]:
@@ -67,6 +75,7 @@ BITS = Exercise(
             "these are logits: log_softmax makes logarithms of probabilities of them",
         ),
     ),
+    tolerance=1e-6,  # the logarithm of 2 may well come from a float32 tensor
 )
 
 STORED = Exercise(
@@ -89,6 +98,22 @@ STORED = Exercise(
         Mistake(
             lambda D, F, E, K: 2 * D * (F // K) * E + D * E,
             "SwiGLU has three matrices: gate, up and down",
+        ),
+        Mistake(
+            lambda D, F, E, K: 3 * D * (F // K) * E + D * K,
+            "the router has a centroid for each of the E experts, not only for the K of one token",
+        ),
+        Mistake(
+            lambda D, F, E, K: 3 * D * (F // K) * E + E,
+            "a centroid has D numbers",
+        ),
+        Mistake(
+            lambda D, F, E, K: 3 * D * (F // E) * E + D * E,
+            "experts of width F / E store no more than before: a token uses K, so they have F / K",
+        ),
+        Mistake(
+            lambda D, F, E, K: 3 * D * F * K * E + D * E,
+            "wider experts make a token use more: K experts of F / K are as much as one of F",
         ),
     ),
 )
@@ -114,7 +139,46 @@ PAIRS = Exercise(
             lambda a, b: -_paired(a, b),
             "the sign is the other way round: the first model minus the second",
         ),
+        Mistake(
+            lambda a, b: (a - b).mean(),
+            "this is the mean difference: divide it by its standard error",
+        ),
+        Mistake(
+            lambda a, b: (a - b).mean() / ((a - b).std() / len(a)),
+            "the standard error of a mean falls with the root of n",
+        ),
     ),
 )
 
-EXERCISES = (BITS, STORED, PAIRS)
+LOGGED = Exercise(
+    "10.4",
+    lambda loss, aux, coefficient: (loss - coefficient * aux) / math.log(2),
+    _logs,
+    (
+        Mistake(
+            lambda loss, aux, coefficient: loss - coefficient * aux, "these are nats, not bits yet"
+        ),
+        Mistake(
+            lambda loss, aux, coefficient: loss / math.log(2),
+            "the balancing loss is still in it: loss is a sum when router logits are asked for",
+        ),
+        Mistake(
+            lambda loss, aux, coefficient: (loss - aux) / math.log(2),
+            "what is added is aux_loss times its coefficient, and aux_loss comes without it",
+        ),
+        Mistake(
+            lambda loss, aux, coefficient: (loss + coefficient * aux) / math.log(2),
+            "the balancing loss is in it already: take it out, do not add it again",
+        ),
+        Mistake(
+            lambda loss, aux, coefficient: loss / math.log(2) - coefficient * aux,
+            "take the balancing loss out while both are nats, and then make bits of what is left",
+        ),
+        Mistake(
+            lambda loss, aux, coefficient: (loss - coefficient * aux) * math.log(2),
+            "a nat is more than a bit: divide by ln 2",
+        ),
+    ),
+)
+
+EXERCISES = (BITS, STORED, PAIRS, LOGGED)
