@@ -26,6 +26,10 @@ MENDED = {
     # A page's source is saved, not shown in another tab.
     f'target="_blank"{SAVES}': f"download{SAVES}",
 }
+# A signature with a line for each argument is for Sphinx a list of definitions that has no terms.
+ARGUMENTS = re.compile(
+    r'<dl>\s*((?:<dd><em class="sig-param">(?:(?!</dd>).)*</dd>\s*)+)</dl>', re.DOTALL
+)
 
 
 @cache
@@ -57,11 +61,18 @@ def draw_icon(tag: re.Match[str]) -> str:
     )
 
 
+def as_lines(arguments: re.Match[str]) -> str:
+    """The lines of a signature's arguments, as nothing but lines."""
+    lines = arguments[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+    return f'<span class="sig-lines">{lines}</span>'
+
+
 def finish_page(page: str) -> str:
     """A page as it is served; finished pages stay as they are."""
     page = ICON_TAG.sub(draw_icon, page)
     for theirs, ours in MENDED.items():
         page = page.replace(theirs, ours)
+    page = ARGUMENTS.sub(as_lines, page)
     # Scripts run in their order once the page is there, and hold up no line of it.
     page = re.sub(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*\bsrc=)", "<script defer ", page)
     # Only a choice between versions reads this, and it does not wait for the scripts.

@@ -104,6 +104,27 @@ def test_colours_are_right_before_the_first_line(tab: Page) -> None:
     expect(tab.locator("html")).to_have_attribute("data-theme", "dark" if dark else "light")
 
 
+NOTHING_KEPT = """Object.defineProperty(window, "localStorage", {
+  configurable: true, get() { throw new DOMException("Access is denied", "SecurityError"); } })"""
+
+
+def test_where_a_browser_keeps_nothing_colours_follow_the_system_and_then_the_reader(
+    tab: Page,
+) -> None:
+    tab.add_init_script(NOTHING_KEPT)
+    tab.goto(CHAPTER)
+    page = tab.locator("html")
+    scheme = (
+        "dark" if tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+    )
+    other = {"light": "dark", "dark": "light"}[scheme]
+    expect(page).to_have_attribute("data-theme", scheme)
+    tab.get_by_role("button", name="Color mode").click()
+    expect(page).to_have_attribute("data-theme", other)
+    tab.goto("404.html")
+    expect(page).to_have_attribute("data-theme", scheme)
+
+
 def test_downloads_are_the_sources(tab: Page) -> None:
     for page, source in [(CHAPTER, "02_softmax.ipynb"), ("book/glossary.html", "glossary.md")]:
         tab.goto(page)
@@ -163,7 +184,7 @@ def test_side_bars(tab: Page) -> None:
 
 def test_contents_follow_the_reader(tab: Page) -> None:
     tab.goto(CHAPTER)
-    for heading in ("The three spaces", "The overflow, and its mend"):
+    for heading in ("The three spaces", "Overflow, and how to avoid it"):
         tab.get_by_role("heading", name=heading).evaluate("h => h.scrollIntoView()")
         expect(tab.locator("#pst-page-toc-nav .nav-link.active")).to_have_text(heading)
 

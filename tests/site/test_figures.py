@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from matplotlib.patches import Rectangle
 from playwright.sync_api import Browser, Page
 
-from moe_tutorial.figures import Picture, palette
+from moe_tutorial.figures import palette
 from tests.test_pictures import PICTURES
 from tests.test_pictures_whole import EXTREMES
 
@@ -53,6 +53,37 @@ FAULTS = """() => [...document.querySelectorAll("figure.book-figure > svg")].fla
   return found.map(fault => `${svg.getAttribute("aria-label").slice(0, 40)}: ${fault}`);
 })"""
 
+# Words that are hard to read on what they stand on, a shape of their figure or the card. Experts
+# whose colour lies in the middle leave white and black words 4.3:1 alike.
+PALE = """theme => {
+  document.documentElement.dataset.theme = theme;
+  const split = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => colour.slice(0, 3).map(part => part / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const card = split(getComputedStyle(document.body).backgroundColor);
+  return [...document.querySelectorAll("figure.book-figure > svg text")].flatMap(text => {
+    const box = text.getBoundingClientRect();
+    if (!box.width) return [];
+    const middle = new DOMPoint(box.x + box.width / 2, box.y + box.height / 2);
+    let ground = card;
+    for (const shape of text.ownerSVGElement.querySelectorAll("path, rect, use")) {
+      const style = getComputedStyle(shape);
+      if (shape.closest("defs, clipPath") || style.fill[0] !== "r") continue;
+      if (shape.compareDocumentPosition(text) & Node.DOCUMENT_POSITION_PRECEDING) continue;
+      const {left, right, top, bottom} = shape.getBoundingClientRect();
+      if (middle.x < left || middle.x > right || middle.y < top || middle.y > bottom) continue;
+      if (shape.isPointInFill
+          && !shape.isPointInFill(middle.matrixTransform(shape.getScreenCTM().inverse()))) continue;
+      const [opacity, fill] = [style.opacity * style.fillOpacity, split(style.fill)];
+      ground = ground.map((part, i) => part + opacity * (fill[i] - part));
+    }
+    const [low, high] = [light(split(getComputedStyle(text).fill)), light(ground)].sort();
+    const contrast = (high + 0.05) / (low + 0.05);
+    return contrast < 4.2 ? [`${text.textContent}: ${contrast.toFixed(1)}`] : [];
+  });
+}"""
+
 WIDTHS = {1440: 544, 390: 358}  # of a window, and of the figures on its page
 
 
@@ -60,32 +91,44 @@ def with_figures() -> list[str]:
     return [p for p in PAGES if 'class="book-figure"' in (BOOK / p).read_text(encoding="utf-8")]
 
 
-@pytest.fixture(scope="module", params=WIDTHS)
-def tab(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": request.param, "height": 900})
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page()
     yield page
     page.close()
+
+
+def faults(tab: Page) -> list[str]:
+    """What is wrong with the figures that are shown, on a desk and on a phone."""
+    found = []
+    for width in WIDTHS:
+        tab.set_viewport_size({"width": width, "height": 900})
+        found += [f"at {width}: {fault}" for fault in tab.evaluate(FAULTS)]
+    return found
 
 
 @pytest.mark.parametrize("page", with_figures())
 def test_figures_can_be_read(page: str, tab: Page, server: str) -> None:
     tab.goto(f"{server}{page}", wait_until="load")
     tab.evaluate("document.fonts.ready")
-    assert tab.evaluate(FAULTS) == []
+    assert faults(tab) == []
+    for theme in ("light", "dark"):
+        assert tab.evaluate(PALE, theme) == [], f"words that are pale in the {theme} theme"
 
 
-def shown_alone(tab: Page, pictures: dict[str, Picture]) -> None:
+def shown_alone(tab: Page, svgs: list[str]) -> None:
     """Pictures as wide as on a page, in a system's letters: a notebook shows them so."""
-    assert tab.viewport_size
-    width = WIDTHS[tab.viewport_size["width"]]
-    style = f"figure {{ width: {width}px; margin: 0 }} svg {{ width: 100%; height: auto }}"
-    figures = "".join(f'<figure class="book-figure">{p.svg}</figure>' for p in pictures.values())
+    desk, phone = WIDTHS.values()
+    style = f"""body {{ margin: 0 }} figure {{ width: {desk}px; margin: 0 }}
+      @media (max-width: 400px) {{ figure {{ width: {phone}px }} }}
+      svg {{ width: 100%; height: auto }}"""
+    figures = "".join(f'<figure class="book-figure">{svg}</figure>' for svg in svgs)
     tab.set_content(f"<style>{style}</style>{figures}")
 
 
 def test_the_functions_own_examples_can_be_read(tab: Page) -> None:
-    shown_alone(tab, {name: make() for name, make in (PICTURES | EXTREMES).items()})
-    assert tab.evaluate(FAULTS) == []
+    shown_alone(tab, [make().svg for make in (PICTURES | EXTREMES).values()])
+    assert faults(tab) == []
 
 
 def test_broken_figures_are_found(tab: Page) -> None:
@@ -95,13 +138,19 @@ def test_broken_figures_are_found(tab: Page) -> None:
     picture.figure.text(0.9, 0.75, "beyond the edge", size=12)
     picture.figure.text(0.3, 0.5, "tiny", size=6)
     picture.figure.add_artist(Rectangle((0.9, 0.1), 0.3, 0.1))
-    shown_alone(tab, {"broken": picture})
-    faults = "\n".join(tab.evaluate(FAULTS))
-    assert "one word overlaps another" in faults
-    assert "beyond the edge leaves the figure" in faults
-    assert re.search(r"tiny: \d+\.\d px", faults)
-    assert re.search(r"<path.* leaves the figure", faults)
-    assert len(faults.split("\n")) == 4
+    shown_alone(tab, [picture.svg])
+    found = "\n".join(faults(tab))
+    assert found.count("one word overlaps another") == 2
+    assert found.count("beyond the edge leaves the figure") == 2
+    assert len(re.findall(r"tiny: \d+\.\d px", found)) == 2
+    assert len(re.findall(r"<path.* leaves the figure", found)) == 2
+    assert len(found.split("\n")) == 8
+    tab.evaluate(
+        """document.querySelector("figure").insertAdjacentHTML("beforeend", `<svg width="90">
+        <rect width="90" height="40" fill="#ddd"/><text y="20" fill="#777">pale</text></svg>`);
+        document.body.style.backgroundColor = "white";"""
+    )
+    assert [fault.split(":")[0] for fault in tab.evaluate(PALE, "light")] == ["pale"]
 
 
 @pytest.mark.parametrize("page", with_figures())
@@ -136,12 +185,38 @@ def test_figures_stand_in_the_page_and_follow_its_theme(page: str) -> None:
         assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', text)) <= set(ids)
 
 
+CAPTIONS = """() => [...document.querySelectorAll("article .moe-caption")].map(caption => {
+  const {fontFamily, fontSize, fontStyle, lineHeight, color, textAlign, maxWidth, paddingLeft} =
+    getComputedStyle(caption);
+  const start = Math.round(caption.getBoundingClientRect().left);
+  return JSON.stringify(
+    [fontFamily, fontSize, fontStyle, lineHeight, color, textAlign, maxWidth, paddingLeft, start]);
+})"""
+
+
+def test_captions_of_figures_tables_and_live_pictures_look_the_same(
+    browser: Browser, server: str
+) -> None:
+    tab = browser.new_page(viewport={"width": 1440, "height": 900})
+    seen = []
+    for path in ("notebooks/02_softmax.html", "notebooks/03_top_k.html"):
+        tab.goto(server + path, wait_until="load")
+        tab.evaluate(
+            """document.querySelector(".moe-explorer").insertAdjacentHTML("afterend",
+            '<p class="moe-caption"><strong>Figure 0.0.</strong> A sentence.</p>')"""
+        )
+        seen += tab.evaluate(CAPTIONS)
+    tab.close()
+    assert len(seen) > 3
+    assert len(set(seen)) == 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_figures_follow_the_theme_and_its_button(
     scheme: str, browser: Browser, server: str
 ) -> None:
     page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
-    page.goto(f"{server}notebooks/01_similarity_scores.html", wait_until="load")
+    page.goto(f"{server}notebooks/02_softmax.html", wait_until="load")
     words = "getComputedStyle(document.querySelector('figure.book-figure text')).fill"
 
     def rgb(theme: int) -> str:

@@ -1,5 +1,7 @@
 """Everything fits: what scrolls says so, tables break no word, and all has one of three widths."""
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import Browser, Page
 
@@ -48,28 +50,32 @@ BROKEN = """() => {
 
 
 @pytest.fixture(scope="module")
-def tabs(browser: Browser) -> dict[int, Page]:
-    return {width: browser.new_page(viewport={"width": width, "height": 900}) for width in WIDTHS}
+def tab(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page()
+    yield page
+    page.close()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+def resize(tab: Page, width: int) -> None:
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.evaluate(OPEN)
+
+
 @pytest.mark.parametrize("path", [page for page in PAGES if page != "index.html"])
-def test_what_is_wider_than_its_box_says_so(
-    path: str, width: int, tabs: dict[int, Page], server: str
-) -> None:
-    tab = tabs[width]
+def test_what_is_wider_than_its_box_says_so(path: str, tab: Page, server: str) -> None:
+    tab.set_viewport_size({"width": WIDTHS[0], "height": 900})
     tab.goto(server + path, wait_until="load")
-    tab.evaluate(OPEN)
-    assert not tab.evaluate(CUT), "cut off, and nothing shows that there is more"
-    assert not tab.evaluate(OUT), "outside of the window"
-    assert not tab.evaluate(WIDE_FORMULAS)
-    assert not tab.evaluate(BROKEN), "words of tables that are broken"
+    for width in WIDTHS:
+        resize(tab, width)
+        assert not tab.evaluate(CUT), f"cut off at {width}, and nothing shows that there is more"
+        assert not tab.evaluate(OUT), f"outside of a window of {width}"
+        assert not tab.evaluate(WIDE_FORMULAS), f"at {width}"
+        assert not tab.evaluate(BROKEN), f"words of tables that are broken at {width}"
 
 
-def test_the_checks_would_find_something(tabs: dict[int, Page], server: str) -> None:
-    tab = tabs[390]
+def test_the_checks_would_find_something(tab: Page, server: str) -> None:
     tab.goto(f"{server}notebooks/03_top_k.html", wait_until="load")
-    tab.evaluate(OPEN)
+    resize(tab, 390)
     tab.evaluate("document.querySelectorAll('[data-more]').forEach(e => delete e.dataset.more)")
     assert tab.evaluate(CUT)
     tab.evaluate(
@@ -81,10 +87,8 @@ def test_the_checks_would_find_something(tabs: dict[int, Page], server: str) -> 
     assert any("Wide" in found for found in tab.evaluate(OUT))
 
 
-def test_code_fades_where_there_is_more_and_scrolls_by_keyboard(
-    tabs: dict[int, Page], server: str
-) -> None:
-    tab = tabs[390]
+def test_code_fades_where_there_is_more_and_scrolls_by_keyboard(tab: Page, server: str) -> None:
+    tab.set_viewport_size({"width": 390, "height": 900})
     tab.goto(f"{server}notebooks/03_top_k.html", wait_until="load")
     code = tab.wait_for_selector("article section > .cell > .cell_input pre[data-more]")
     assert code.get_attribute("data-more") == "right"
@@ -97,13 +101,11 @@ def test_code_fades_where_there_is_more_and_scrolls_by_keyboard(
     tab.wait_for_function("e => e.dataset.more === 'left'", arg=code)
     tab.set_viewport_size({"width": 2400, "height": 900})
     tab.wait_for_function("e => !e.dataset.more && e.tabIndex < 0", arg=code)
-    tab.set_viewport_size({"width": 390, "height": 900})
 
 
-def test_a_formula_breaks_or_shrinks_before_it_scrolls(tabs: dict[int, Page], server: str) -> None:
-    tab = tabs[390]
+def test_a_formula_breaks_or_shrinks_before_it_scrolls(tab: Page, server: str) -> None:
     tab.goto(f"{server}notebooks/06_the_moe_layer.html", wait_until="load")
-    tab.evaluate(OPEN)
+    resize(tab, 390)
     formulas = tab.locator("article .katex-display")
     assert formulas.count() >= 3
     assert tab.locator("article .katex-display[data-more]").count() == 0
@@ -112,29 +114,33 @@ def test_a_formula_breaks_or_shrinks_before_it_scrolls(tabs: dict[int, Page], se
     ))  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [1200, 1440])
-def test_a_chapter_has_two_right_edges_and_room_for_notes(
-    width: int, browser: Browser, server: str
-) -> None:
-    tab = browser.new_page(viewport={"width": width, "height": 900})
-    tab.goto(f"{server}notebooks/06_the_moe_layer.html", wait_until="load")
-    tab.evaluate(OPEN)
+def test_a_chapter_has_two_right_edges_and_room_for_notes(tab: Page, server: str) -> None:
     edges = """css => [...new Set([...document.querySelectorAll(css)]
       .map(e => Math.round(e.getBoundingClientRect().right)))]"""
     lefts = edges.replace("right", "left")
-    (text,) = tab.evaluate(edges, "article section > :is(p, h2), article .aims")
-    (wide,) = tab.evaluate(
-        edges, "article section > .cell > .cell_input, footer .bd-footer-content__inner"
-    )
-    (left,) = tab.evaluate(lefts, "article section > :is(p, h2, .cell)")
-    assert text - left == pytest.approx(37 * 16, abs=1)
-    assert text <= wide <= left + 50 * 16 + 1
-    assert wide + 200 < width, "no room for notes"
-    middles = tab.evaluate("""() => [...document.querySelectorAll("article section > .math")]
-      .map(e => [...e.querySelectorAll(".katex-html")].map(f => f.getBoundingClientRect()))
-      .map(boxes => (boxes[0].left + boxes.at(-1).right) / 2)""")
-    assert middles == pytest.approx([(left + text) / 2] * len(middles), abs=3)
-    tab.close()
+    for path in (
+        "notebooks/05_weighted_combination.html",
+        "notebooks/08_collapse_and_balance.html",
+    ):
+        tab.goto(server + path, wait_until="load")
+        for width in (1200, 1440):
+            resize(tab, width)
+            (text,) = tab.evaluate(
+                edges, "article section > :is(p, h2), article .aims, .moe-scrubber"
+            )
+            (wide,) = tab.evaluate(edges, "article section > .cell > .cell_input, "
+                "footer .bd-footer-content__inner, .moe-explorer:not(.moe-scrubber)")  # fmt: skip
+            (left,) = tab.evaluate(lefts, "article section > :is(p, h2, .cell), .moe-explorer")
+            assert text - left == pytest.approx(37 * 16, abs=1)
+            assert text <= wide <= left + 50 * 16 + 1
+            assert wide + 200 < width, "no room for notes"
+            middles = tab.evaluate(
+                """() => [...document.querySelectorAll("article section > .math")]
+                .map(e => [...e.querySelectorAll(".katex-html")])
+                .map(parts => (parts[0].getBoundingClientRect().left
+                  + parts.at(-1).getBoundingClientRect().right) / 2)"""
+            )
+            assert middles == pytest.approx([(left + text) / 2] * len(middles), abs=3)
 
 
 def test_a_search_marks_the_page_that_a_result_leads_to_and_no_other(

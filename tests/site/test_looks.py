@@ -6,7 +6,7 @@ import pytest
 
 from moe_tutorial.figures import EXPERT_COLOURS, EXPERT_COLOURS_DARK
 
-from .conftest import BOOK
+from .conftest import BOOK, ROOT
 
 Colours = dict[str, str]
 
@@ -36,6 +36,17 @@ def contrast(one: str, other: str) -> float:
 
 def test_both_themes_give_every_colour() -> None:
     assert themes()["light"].keys() == themes()["dark"].keys()
+
+
+def test_style_sheets_name_no_colour_of_their_own() -> None:
+    named = re.compile(
+        r"#[0-9a-f]{3,8}\b|\b(rgb|hsl|hwb|lab|lch|oklab|oklch)a?\(|: *(white|black)\b"
+    )
+    for path in (ROOT / "book" / "styles").glob("*.css"):
+        text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        values = re.findall(r"[\w-]+:[^;{}]*;", text)
+        assert values
+        assert not [value for value in values if named.search(value)], path.name
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -75,6 +75,23 @@ def test_a_finger_and_a_mouse_move_it(page: Page) -> None:
     assert shown(page) == expected(PICTURES[2])
 
 
+def test_on_a_phone_its_letters_can_be_read_and_its_controls_be_hit(page: Page) -> None:
+    sizes = page.locator(".moe-scrubber").first.evaluate(
+        """root => [...root.querySelectorAll("text, tspan, span, button")]
+          .filter(e => e.checkVisibility() && e.textContent.trim())
+          .map(e => {
+            const {a, b} = e.getScreenCTM?.() ?? {a: 1, b: 0}; // b, where it is turned
+            return parseFloat(getComputedStyle(e).fontSize) * Math.hypot(a, b);
+          })"""
+    )
+    assert len(sizes) > 8
+    assert min(sizes) >= 11
+    for target in page.locator("button, input").all():
+        box = target.bounding_box()
+        assert box
+        assert min(box["width"], box["height"]) >= 24
+
+
 def test_two_of_the_same_move_apart(page: Page) -> None:
     page.get_by_role("slider").nth(1).press("Home")
     assert shown(page, 0) == expected(PICTURES[1])
