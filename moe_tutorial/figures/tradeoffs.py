@@ -33,7 +33,8 @@ def trade_off(
 ) -> Picture:
     """Two measures against each other, along the settings of each remedy.
 
-    A point is the mean over the seeds and its cross reaches from the smallest to the largest seed.
+    A point is the mean over the seeds and its cross reaches from the smallest to the largest seed;
+    means alone have none.
     The point of each remedy with the lowest y is named with its setting, and the others where
     there is a place. Where y reaches over more than a factor of four, or x over more than ten, its
     axis is logarithmic, so that points near 0 stand apart.
@@ -112,10 +113,11 @@ def trade_off(
         ax.set_xlabel(plain(x_label))
         name_y(ax, y_label)
         place_labels(figure, ax, labels + ends, obstacles)
+    several = any(x_NS.shape[1] > 1 for _, x_NS, _ in points_of.values())
+    spread = ", mean over the seeds with the range from the smallest to the largest"
     return Picture(
         figure,
-        f"{y_label} against {x_label}, mean over the seeds with the range from the smallest to the "
-        "largest. " + " ".join(sentences),
+        f"{y_label} against {x_label}{spread if several else ''}. " + " ".join(sentences),
     )
 
 
