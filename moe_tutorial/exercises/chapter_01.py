@@ -33,7 +33,8 @@ def _unit(vectors: Tensor) -> Tensor:
 
 def _facing(x: Tensor, w: Tensor) -> Tensor:
     lengths_T1: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return lengths_T1 * torch.linalg.vector_norm(w, dim=-1)
+    lengths_E: Tensor = torch.linalg.vector_norm(w, dim=-1)
+    return lengths_T1 * lengths_E
 
 
 LARGEST = Exercise(
@@ -122,7 +123,7 @@ def _bias(scores: Tensor, case: Inputs) -> Tensor:
     # What was added to the dot products. One number more for all tokens and experts changes nothing
     # and is free, but what differs from token to token is a distance in disguise.
     x, w = case
-    added = scores - x @ w.T
+    added: Tensor = scores - x @ w.T
     return added - added[0, 0]
 
 
