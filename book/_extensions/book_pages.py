@@ -157,7 +157,6 @@ def complete_page(
         properties["og:image"] = urljoin(base, card_path(page))
         properties["og:image:width"], properties["og:image:height"] = "1200", "630"
         properties["og:image:alt"] = f"{title}: {description}"
-    static = context["pathto"]("_static", resource=True)
     tags = [
         *(tag("meta", name=name, content=text) for name, text in named.items()),
         *(tag("meta", property=name, content=text) for name, text in properties.items()),
@@ -167,14 +166,15 @@ def complete_page(
             )
             for theme, colour in THEME_COLOURS.items()
         ),
-        tag("link", rel="apple-touch-icon", href=f"{static}/icon-180.png"),
-        *(
-            tag(
-                "link", rel="preload", href=f"{static}/fonts/{font}.woff2", type="font/woff2"
-            ).replace(" />", ' as="font" crossorigin />')
-            for font in FIRST_FONTS
-        ),
     ]
+    if page != "404":  # beside it there is no file, wherever a host shows it
+        static = context["pathto"]("_static", resource=True)
+        tags.append(tag("link", rel="apple-touch-icon", href=f"{static}/icon-180.png"))
+        for font in FIRST_FONTS:
+            preload = tag(
+                "link", rel="preload", href=f"{static}/fonts/{font}.woff2", type="font/woff2"
+            )
+            tags.append(preload.replace(" />", ' as="font" crossorigin />'))
     # A page's own description is among the tags already; it is said once, with the others.
     own = re.sub(r'<meta [^>]*name="description"[^>]*>', "", context.get("metatags", ""))
     context["metatags"] = "\n".join([own, *tags, ""])
