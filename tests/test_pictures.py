@@ -68,6 +68,7 @@ X_TD, CENTROIDS_ED = one_token(), twelve_centroids()
 LOGITS_TE = dot_scores(X_TD, CENTROIDS_ED)
 EXPERTS_TK = top_k(LOGITS_TE, 3)
 LIMITED = limit_capacity(Router(2, 4, 2)(torch.ones(18, 2)), 1.0)
+WAITING_TK = torch.tensor([[0, 1], [1, 0]])
 PICTURES: dict[str, Callable[[], figures.Picture]] = {
     "glance": picture,
     "plane": lambda: figures.centroid_space(X_TD[0], CENTROIDS_ED),
@@ -100,6 +101,9 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
     ),
     "queues": lambda: figures.expert_queues(LIMITED, 9),
     "positions": lambda: figures.dropped_by_position({"in order": LIMITED}, bins=4),
+    "waiting lines": lambda: figures.waiting_lines(
+        WAITING_TK, torch.tensor([[0, 1], [0, 1]]), 3, 1
+    ),
     "router": lambda: figures.sampled_router(LOGITS_TE[0], [("Top-K", 1.0, EXPERTS_TK[0])]),
     "sorted blocks": lambda: figures.sorted_blocks(torch.tensor([[2, 0], [0, 1], [2, 1]]), 4),
     "roofline": lambda: figures.roofline(
@@ -144,6 +148,10 @@ def test_sentences_name_the_numbers() -> None:
     assert "a: 8 tokens 0.5 and 64 tokens 0.25. b: 8 tokens 2." in PICTURES["ratios"]().alt
     many = {str(i): {"a": i} for i in range(1, 14)}
     assert "a: from 1 (1) to 13 (13)." in figures.ratios(many, x_label="x", y_label="y").alt
+    assert (
+        "at expert 0 0 (1st choice) and 1 (2nd choice); at expert 1 1 (1st choice) and 0 (2nd "
+        "choice); at expert 2 nobody." in PICTURES["waiting lines"]().alt
+    )
     # All 18 tokens want the same two experts, which have room for half of them.
     assert (
         "Dropped are 50 % of all assignments; 0 % in the first quarter" in PICTURES["queues"]().alt
@@ -203,6 +211,15 @@ def a_roofline(points: Any, peak: float = 9) -> figures.Picture:
         (lambda: a_roofline(dict.fromkeys("abcde", ([1], [1]))), "at most 4 names, got a, b, c"),
         (lambda: figures.expert_queues(LIMITED, 9, bins=19), r"tokens \(18\), got 19"),
         (lambda: figures.dropped_by_position({"a": LIMITED}, bins=0), "bins must be at least 1"),
+        (
+            lambda: figures.waiting_lines(WAITING_TK, WAITING_TK + 6, 3, 1),
+            "places from 0 to 5, got 7",
+        ),
+        (
+            lambda: figures.waiting_lines(WAITING_TK, WAITING_TK[:1], 3, 1),
+            "the shape of experts_TK",
+        ),
+        (lambda: figures.waiting_lines(WAITING_TK, WAITING_TK, 1, 1), "ids from 0 to 0"),
         (lambda: figures.Scrubber([], [], "x"), "0 labels for 0 pictures"),
         (lambda: figures.Scrubber([picture()], ["a"], "x", start=1), "between 0 and 0, got 1"),
         (lambda: figures.Scrubber(["<svg>"], ["a"], "x"), "pictures must be of type Picture"),
