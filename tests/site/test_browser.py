@@ -155,6 +155,7 @@ def darken(tab: Page) -> None:
     if tab.url.endswith("404.html"):  # it looks at the system once
         tab.evaluate("document.documentElement.dataset.theme = 'dark'")
     tab.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    tab.evaluate(UNFOLD)  # colours change slowly, and are to be looked at when they have
 
 
 def describes(alt: str) -> bool:
