@@ -174,19 +174,19 @@ REAL_CODE = Exercise(
             "the gate is cut off above only: min is None there",
         ),
         Mistake(
-            lambda *case: _clamped(*case[:-1], math.inf),
+            lambda u, w, b, o, c, alpha, limit: _clamped(u, w, b, o, c, alpha, math.inf),
             "nothing is cut off yet: see clamp",
         ),
         Mistake(
-            lambda *case: _clamped(*case[:-2], 1.0, case[-1]),
+            lambda u, w, b, o, c, alpha, limit: _clamped(u, w, b, o, c, 1.0, limit),
             "alpha has no effect yet: it multiplies the gate inside the sigmoid",
         ),
         Mistake(
-            lambda *case: _clamped(*case[:4], torch.zeros_like(case[4]), *case[5:]),
+            lambda u, w, b, o, c, alpha, limit: _clamped(u, w, b, o, 0 * c, alpha, limit),
             "the second bias is missing",
         ),
         Mistake(
-            lambda *case: _clamped(*case[:2], torch.zeros_like(case[2]), *case[3:]),
+            lambda u, w, b, o, c, alpha, limit: _clamped(u, w, 0 * b, o, c, alpha, limit),
             "the first bias is missing",
         ),
         Mistake(
