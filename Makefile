@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book pdf test notebooks timings balance models bench weight lighthouse serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks timings balance models more-experts bench weight lighthouse serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make timings     measure and store what chapter 07 compares (leave the machine alone)'
 	@echo 'make balance     train and store what chapter 08 compares'
 	@echo 'make models      train and store dense and sparse language models (about half an hour)'
+	@echo 'make more-experts train and store what more experts buy (about two hours)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make lighthouse  what Lighthouse thinks of the built pages'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'
@@ -115,6 +116,10 @@ balance: .venv/ready
 # What chapter 10 compares; runs that are stored already are kept. One thread, so that it is repeatable.
 models: .venv/ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.language_models
+
+# Validation loss with 1 to 64 experts at equal training compute; runs that are stored already are kept.
+more-experts: .venv/ready
+	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.more_experts
 
 serve:
 	@test -e $(BOOK)/index.html || { echo 'There is no book yet: run make book first.' >&2; exit 1; }

@@ -1,0 +1,61 @@
+"""What more experts buy: runs go on where they were stopped, at equal training compute."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments import more_experts
+from moe_tutorial.learning.text import Corpus, corpus
+from moe_tutorial.learning.training import Settings
+
+
+def test_compute_is_what_torch_counts_with_half_of_attention() -> None:
+    model = more_experts.build(1, width=16, expert_width=24)
+    length = 40
+    tokens_BS = torch.zeros(1, length, dtype=torch.int64)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(tokens_BS)
+    # torch counts every pair of a query and a key; causal ones are half of them and the diagonal.
+    pairs = more_experts.LAYERS * 2 * 2 * 16 * length**2
+    causal = more_experts.LAYERS * 2 * 2 * 16 * length * (length + 1) // 2
+    expected = counter.get_total_flops() - pairs + causal
+    assert more_experts.flops(model, length) * length == 3 * expected
+
+
+def test_stopped_runs_go_on_and_get_equal_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"{i}. Zeile mit der Zahl {i * i}, und noch mehr Text" for i in range(300)]
+    some: Corpus = corpus({"de": lines, "fr": [line.upper() for line in lines]}, 0.5)
+    monkeypatch.setattr(more_experts, "installed_documents", dict)
+    monkeypatch.setattr(more_experts, "corpus", lambda _: some)
+    monkeypatch.setattr(more_experts, "SEEDS", range(1))
+    monkeypatch.setattr(more_experts, "EXPERTS", (1, 32))
+    monkeypatch.setattr(more_experts, "RATES", (0.001, 0.03))
+    monkeypatch.setattr(more_experts, "WINDOWS", 2)
+    results = tmp_path / "found.json"
+    options = ["--width", "8", "--expert-width", "8", "--steps", "24", "--results", str(results)]
+    more_experts.main([*options, "--minutes", "0"])
+    assert json.loads(results.read_text())["trials"] == []
+    more_experts.main(options)
+    content = json.loads(results.read_text())
+    assert (len(content["trials"]), len(content["runs"])) == (4, 2)
+    assert sum(content["bytes"].values()) == len(some.training.bytes_N)
+    dense, sparse = content["runs"]
+    assert (dense["experts"], sparse["experts"]) == (1, 32)
+    assert dense["settings"]["steps"] == 24 > sparse["settings"]["steps"]
+    ends = [run["validation"][-1]["teraflops"] for run in (dense, sparse)]
+    assert ends[1] == pytest.approx(ends[0], rel=0.03)
+    for run in (dense, sparse):
+        own = [it for it in content["trials"] if it["experts"] == run["experts"]]
+        best = min(own, key=more_experts.mean_loss)
+        assert run["settings"]["learning_rate"] == best["settings"]["learning_rate"]
+        assert run["settings"]["batch_size"] == Settings.batch_size
+    more_experts.main(options)  # nothing is left to do
+    assert json.loads(results.read_text()) == content
+    with pytest.raises(SystemExit, match="runs with other about"):
+        more_experts.main([*options, "--steps", "25"])
