@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks import whole_layer
 from moe_tutorial import Router, Routing
+from moe_tutorial.results import stored
 
 
 def test_the_whole_layer_and_the_router_are_timed_beside_their_peers(
@@ -75,3 +76,15 @@ def test_a_router_that_decides_otherwise_is_not_timed(monkeypatch: pytest.Monkey
         whole_layer.measure_routers(
             ["24,16,4,2"], threads=torch.get_num_threads(), seconds=0, rounds=1
         )
+
+
+def test_the_readme_shows_the_stored_results_of_every_size() -> None:
+    record = stored("whole_layer")
+    layers = [it["size"] for it in record["layers"]]
+    assert layers == [size for sizes in whole_layer.SIZES for size in sizes]
+    assert [it["size"] for it in record["routers"]] == whole_layer.ROUTERS
+    for cell in record["layers"]:
+        for found in cell["implementations"].values():
+            assert "wrong" not in found
+    readme = Path(whole_layer.__file__).with_name("README.md").read_text(encoding="utf-8")
+    assert whole_layer.text(record) in readme

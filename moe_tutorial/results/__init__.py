@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 
 def stored(
-    name: Literal["balance", "language_models", "layer", "routing", "timings"],
+    name: Literal["balance", "language_models", "layer", "routing", "timings", "whole_layer"],
 ) -> dict[str, Any]:
     """Read the stored results of one script, which anyone can run again.
 
     Args:
         name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` (chapter 10,
-            ``make models``), ``"timings"`` (chapter 07, ``make timings``), or ``"layer"`` and
-            ``"routing"`` (chapter 07, the two scripts in ``benchmarks``).
+            ``make models``), ``"timings"`` (chapter 07, ``make timings``), or ``"layer"``,
+            ``"routing"`` and ``"whole_layer"`` (the three scripts in ``benchmarks``).
 
     Returns:
         The content of the JSON file of that name.
