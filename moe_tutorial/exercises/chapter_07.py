@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
+from moe_tutorial.exercises.grader import EXACT, Exercise, Inputs, Mistake
 
 
 def _choices(generator: torch.Generator) -> list[tuple[Tensor, int]]:
@@ -220,7 +220,7 @@ SUM_IN_ORDER = Exercise(
             "torch.sum adds in an order of its own: add one value after another",
         ),
     ),
-    tolerance=1e-12,
+    tolerance=EXACT,
 )
 
 EXERCISES = (LEAST_TIME, PADDED, UNDO, SUM_IN_ORDER)

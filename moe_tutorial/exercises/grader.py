@@ -21,6 +21,7 @@ from moe_tutorial.exercises.surroundings import neutral_surroundings
 Inputs = tuple[Any, ...]
 # A reader who fills torch.zeros(T, E) in a loop rounds a right answer to float32: no mistake.
 FLOAT32_TOLERANCE = 1e-5
+EXACT = 1e-12
 # What the reference did, and what the exercise's observe makes of it.
 Target = tuple[Attempt, Tensor]
 
@@ -72,7 +73,7 @@ class Exercise:
             and the arguments.
         tolerance: the largest difference that passes, in float64: absolute where the expected
             value is small, relative to it where it is large. A result in float32 has at least
-            ``FLOAT32_TOLERANCE``.
+            ``FLOAT32_TOLERANCE``, unless this is ``EXACT`` or less, as where rounding is asked for.
 
     Raises:
         TypeError: one of these is of another kind.
@@ -221,7 +222,8 @@ def _same(found: Attempt, other: Attempt, tolerance: float) -> bool:
 
 
 def _tolerance(found: Tensor, least: float) -> float:
-    return max(least, FLOAT32_TOLERANCE) if found.dtype == torch.float32 else least
+    rounded = found.dtype == torch.float32 and least > EXACT
+    return max(least, FLOAT32_TOLERANCE) if rounded else least
 
 
 def _misfit(found: Tensor, expected: Tensor) -> str:
