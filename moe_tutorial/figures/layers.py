@@ -87,15 +87,19 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
     colours = palette.IDLE.light, palette.ACCENT.light
     with style():
         figure, (ax,) = new_figure(1.2 + 0.5 * len(models))
+        left = min(0.5, smallest / 2)  # a logarithmic axis has no 0 for a bar to begin at
         for row, (total, active) in enumerate(models.values()):
-            ax.barh(row - 0.2, total, height=0.4, color=colours[0], edgecolor=INK, linewidth=0.8)
-            ax.barh(row + 0.2, active, height=0.4, color=colours[1], edgecolor=INK, linewidth=0.8)
+            for size, place, colour in zip((total, active), (-0.2, 0.2), colours, strict=True):
+                ax.barh(
+                    row + place, size - left, left=left, height=0.4, color=colour, edgecolor=INK,
+                    linewidth=0.8,
+                )  # fmt: skip
             ax.text(total * 1.12, row - 0.2, f"{total:.0f}", va="center", size=SMALLEST)
             ax.text(active * 1.12, row + 0.2, f"{active:.1f}", va="center", size=SMALLEST)
         ax.set_yticks(range(len(models)), [plain(name) for name in models])
         ax.invert_yaxis()
         ax.set_xscale("log")
-        ax.set_xlim(min(0.5, smallest / 2), 4 * max(total for total, _ in models.values()))
+        ax.set_xlim(left, 4 * max(total for total, _ in models.values()))
         log_axis(ax.xaxis)
         ax.set_xlabel("billions of parameters")
         handles = [ax.barh([0], [0], color=c, edgecolor=INK) for c in colours]

@@ -152,41 +152,31 @@ def test_print_button_prints(tab: Page) -> None:
     assert tab.evaluate("window.printed")
 
 
-def test_full_screen(tab: Page) -> None:
-    tab.goto(CHAPTER)
-    button = tab.locator(".btn-fullscreen-button")
-    button.click()
-    tab.wait_for_function("document.fullscreenElement === document.documentElement")
-    button.click()
-    tab.wait_for_function("document.fullscreenElement === null")
-
-
 def test_side_bars(tab: Page) -> None:
     tab.goto(CHAPTER)
     toggle = tab.locator(".primary-toggle")
-    chapters = tab.locator(".bd-docs-nav").get_by_role("link", name="03 Top-k selection")
+    chapters = tab.locator(".bd-toc-nav").get_by_role("link", name="03 Top-k selection")
+    expect(chapters).to_be_visible()
     toggle.click()
     expect(chapters).to_be_hidden()
     toggle.click()
     expect(chapters).to_be_visible()
     tab.set_viewport_size({"width": 390, "height": 844})
     expect(chapters).to_be_hidden()
-    for button, inside in [
-        (toggle, chapters),
-        (tab.locator(".secondary-toggle"), tab.locator("dialog[open] .page-toc a").first),
-    ]:
-        button.press("Enter")
-        expect(inside).to_be_visible()
-        assert not inaccessible(tab)
-        tab.keyboard.press("Escape")
-        expect(inside).to_be_hidden()
+    toggle.press("Enter")
+    expect(chapters).to_be_visible()
+    # The page's own sections stand below its chapter.
+    expect(tab.locator("dialog[open] .bd-toc-nav li.current li a").first).to_be_visible()
+    assert not inaccessible(tab)
+    tab.keyboard.press("Escape")
+    expect(chapters).to_be_hidden()
 
 
 def test_contents_follow_the_reader(tab: Page) -> None:
     tab.goto(CHAPTER)
     for heading in ("The three spaces", "Overflow, and how to avoid it"):
         tab.get_by_role("heading", name=heading).evaluate("h => h.scrollIntoView()")
-        expect(tab.locator("#pst-page-toc-nav .nav-link.active")).to_have_text(heading)
+        expect(tab.locator(".bd-toc-nav li.current ul .active")).to_have_text(heading)
 
 
 def test_code_is_copied(tab: Page) -> None:

@@ -82,9 +82,9 @@ def test_solutions_are_shown_and_buttons_are_not(book: PdfReader) -> None:
     for absent in ("Show a solution", "Hide the solution", "set-up cell", "Set-up (run me first)"):
         assert absent not in text
     # They stand at the end, where they give nothing away.
-    assert text.index("Exercise 3.3: not attempted") < text.index("def solution_3_1")
-    assert text.count("The solution is at the end of the chapter.") == 3
-    assert text.index("Summary") < text.index("Solution 3.1") < text.index("Solution 3.3")
+    assert text.index("Exercise 3.4: not attempted") < text.index("def solution_3_1")
+    assert text.count("The solution is at the end of the chapter.") == 4
+    assert text.index("Summary") < text.index("Solution 3.1") < text.index("Solution 3.4")
     for absent in ("Draw 1000 times", "Skip to main content", "minutes to read"):
         assert absent not in text
 
