@@ -1,4 +1,4 @@
-"""What a page offers works, also by keyboard: search, colours, downloads, full screen, menus."""
+"""What a page offers works, also by keyboard: search, colours, downloads, menus."""
 
 import json
 from collections.abc import Iterator
@@ -176,7 +176,7 @@ def test_contents_follow_the_reader(tab: Page) -> None:
     tab.goto(CHAPTER)
     for heading in ("The three spaces", "Overflow, and how to avoid it"):
         tab.get_by_role("heading", name=heading).evaluate("h => h.scrollIntoView()")
-        expect(tab.locator(".bd-toc-nav li.current ul .active")).to_have_text(heading)
+        expect(tab.locator(".bd-toc-nav li.current ul a.active")).to_have_text(heading)
 
 
 def test_code_is_copied(tab: Page) -> None:
