@@ -6,7 +6,7 @@ python tools/execute_notebooks.py --set-up-only   only set-up cells and folds, e
 
 Every notebook's first code cell, the set-up cell, is written from tools/setup_cell.py with the
 address of the repository from _config.yml: a fork changes that one line, and all its notebooks
-point to the fork. Cells that only draw a figure get the metadata that folds their code.
+point to the fork. Cells that only draw a figure or a table get the metadata that folds their code.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ENVIRONMENT = {
 CELL_TIMEOUT = 60  # seconds; a whole chapter takes less than twenty
 DRAWING = ("moe_tutorial.figures", "moe_tutorial.explorers")
 TABLES = ("table", "number_table")
-FIGURE_TITLE = re.compile(r"# @title Draw figure .*\n")
+TITLE = re.compile(r"# @title Draw (?:figure|table) .*\n")
 
 Notebook = Any  # nbformat's NotebookNode, a dictionary with attributes
 Cell = Any  # another
@@ -75,13 +75,13 @@ def refresh_set_up(notebook: Notebook) -> None:
     )
 
 
-def figure_number(cell: Cell, later: list[Cell]) -> str | None:
-    """The number of the figure that a cell draws, None if the cell does anything else.
+def drawn(cell: Cell, later: list[Cell]) -> str | None:
+    """What a cell draws, such as "figure 2.1", or None if the cell does anything else.
 
-    A cell only draws if it ends in a figure with a number, ``bars(...).captioned("2.1", "...")``,
-    if all else in it imports figures or gives names to what is drawn, and if no later cell needs
-    these names. Tables stay open, since their code computes what they list, and so do widgets,
-    into which readers put their own numbers.
+    A cell only draws if it ends in a figure or a table with a number,
+    ``bars(...).captioned("2.1", "...")``, if all else in it imports figures or gives names to what
+    is drawn, and if no later cell needs these names. Widgets stay open, since readers put their
+    own numbers into them.
 
     Args:
         cell: a code cell.
@@ -94,8 +94,8 @@ def figure_number(cell: Cell, later: list[Cell]) -> str | None:
                 ast.Attribute(ast.Call(ast.Name(drawer)), "captioned"),
                 [ast.Constant(str(number)), *_],
             )
-        ) if drawer not in TABLES:
-            pass
+        ):
+            kind = "table" if drawer in TABLES else "figure"
         case _:
             return None
     given = set()
@@ -109,7 +109,7 @@ def figure_number(cell: Cell, later: list[Cell]) -> str | None:
         tree = ast.parse(code.source)
         parameters = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
         needed |= names(tree, ast.Load) - names(tree, ast.Store) - parameters
-    return None if given & needed else number
+    return None if given & needed else f"{kind} {number}"
 
 
 def names(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
@@ -118,22 +118,22 @@ def names(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
     return {node.id for node in found if isinstance(node.ctx, context)}
 
 
-def fold_figures(notebook: Notebook) -> None:
+def fold_drawings(notebook: Notebook) -> None:
     """Hide the code of cells that only draw, on the page, in Jupyter and in Colab."""
     code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for index, cell in enumerate(code_cells):
-        number = figure_number(cell, code_cells[index + 1 :])
-        was_folded = FIGURE_TITLE.match(cell.source)
-        cell.source = FIGURE_TITLE.sub("", cell.source, count=1)
-        if number:
-            cell.source = f"# @title Draw figure {number}\n{cell.source}"
+        what = drawn(cell, code_cells[index + 1 :])
+        was_folded = TITLE.match(cell.source)
+        cell.source = TITLE.sub("", cell.source, count=1)
+        if what:
+            cell.source = f"# @title Draw {what}\n{cell.source}"
             cell.metadata = nbformat.from_dict(
                 {
                     "cellView": "form",
                     "jupyter": {"source_hidden": True},
                     "mystnb": {
                         "code_prompt_hide": "Hide the code",
-                        "code_prompt_show": f"Show the code that draws figure {number}",
+                        "code_prompt_show": f"Show the code that draws {what}",
                     },
                     "tags": ["hide-input"],
                 }
@@ -198,7 +198,7 @@ def process(source: Path, target: Path, run: bool) -> str:
     """Refresh, execute and write one notebook; returns the line that reports it."""
     notebook = nbformat.read(source, as_version=4)
     refresh_set_up(notebook)
-    fold_figures(notebook)
+    fold_drawings(notebook)
     if run:
         execute(notebook, source.parent)
     canonicalise(notebook)
