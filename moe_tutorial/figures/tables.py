@@ -83,7 +83,8 @@ class Table:
     def _cell(self, row: int, column: int, text: str) -> str:
         head = list(self._columns)[column]
         if column == 0:
-            return f'<th scope="row"{self._place(head)}>{escape(text)}</th>'
+            label = f' data-label="{escape(head)}"'
+            return f'<th scope="row"{label}{self._place(head)}>{escape(text)}</th>'
         start = f'<td data-label="{escape(head)}"'
         if self._shades is None:
             return f"{start}{self._place(head)}>{escape(text)}</td>"
