@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Locator, Page, expect
 from sphinx.application import Sphinx
 
-from tools.execute_notebooks import canonicalise, fold_figures
+from tools.execute_notebooks import canonicalise, fold_drawings
 from tools.site.site_host import serve
 
 from .conftest import BOOK, PAGES, ROOT
@@ -32,7 +32,7 @@ def build(text: str, folder: Path) -> tuple[BeautifulSoup, str]:
     drawing.outputs = [nbformat.v4.new_output("display_data", {"text/html": "<p>A figure.</p>"})]
     cells = [nbformat.v4.new_markdown_cell(text), drawing]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    fold_figures(notebook)
+    fold_drawings(notebook)
     canonicalise(notebook)
     nbformat.write(notebook, folder / "index.ipynb")
     options = {
