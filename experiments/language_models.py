@@ -15,22 +15,16 @@ in a file of its own; --width, --expert-width and --steps make any other.
 """
 
 import argparse
-import platform
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
-from experiments.store import kept, store
-from moe_tutorial import Attention, Block, Experts, FeedForward, LanguageModel, MoELayer, Router
-from moe_tutorial.learning.balance import switch_loss
+from experiments.models import Runs, arguments, best_rate, described, measured, stacked
+from moe_tutorial import Experts, FeedForward, LanguageModel, MoELayer, Router
 from moe_tutorial.learning.documents import installed_documents
-from moe_tutorial.learning.language_model import Prediction
 from moe_tutorial.learning.loads import expert_load, load_metrics
 from moe_tutorial.learning.specialisation import (
     BYTE_KINDS,
@@ -39,38 +33,25 @@ from moe_tutorial.learning.specialisation import (
     specialisation,
 )
 from moe_tutorial.learning.text import VOCABULARY, Corpus, corpus, draw_batch
-from moe_tutorial.learning.training import Settings, evaluate, in_mode, train
-from moe_tutorial.routing.decision import Routing
+from moe_tutorial.learning.training import Settings, in_mode
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial/results/language_models.json"
 KINDS = ("dense", "sparse", "dense, wide")
 SEEDS = range(5)
 RATES = (0.003, 0.01, 0.03)  # the learning rates to choose from
 TRIALS = range(100, 103)  # the seeds to choose with
-E, K, HEADS, LAYERS = 8, 2, 4, 2
-BALANCE = 0.01  # the coefficient of the Switch loss, in each sparse layer
-WINDOWS = 16  # of each domain, for a validation loss
-POINTS = 8  # at which it is measured on the way
+E, K = 8, 2
 LARGE = {"width": 512, "expert_width": 512, "steps": 20_000, "device": "cuda"}
 POSITIONS = 8  # stretches of a window that specialisation tells apart
 
 
 def build(kind: str, width: int, expert_width: int) -> LanguageModel:
     """A model of one of the three kinds, with weights from torch's global generator."""
-    blocks = []
-    for _ in range(LAYERS):
-        layer: FeedForward | MoELayer
-        if kind == "sparse":
-            layer = MoELayer(Router(width, E, K), Experts(E, width, expert_width))
-        else:
-            layer = FeedForward(width, expert_width * (K if kind == "dense" else E))
-        blocks.append(Block(Attention(width, HEADS), layer))
-    return LanguageModel(blocks)
-
-
-def balance(routing: Routing) -> torch.Tensor:
-    """The balancing loss of one layer."""
-    return BALANCE * switch_loss(routing.probabilities_TE, routing.experts_TK)
+    if kind == "sparse":
+        return stacked(
+            width, lambda: MoELayer(Router(width, E, K), Experts(E, width, expert_width))
+        )
+    return stacked(width, lambda: FeedForward(width, expert_width * (K if kind == "dense" else E)))
 
 
 @torch.no_grad()
@@ -136,31 +117,7 @@ def run(
     reference = 3 * build("dense", options.width, options.expert_width).counted().flops()
     steps = options.steps * reference // per_token if kind == "dense, wide" else options.steps
     settings = Settings(steps=steps, seed=seed, learning_rate=rate, warm_up=steps // 20)
-    tokens = settings.batch_size * settings.length
-    points = {round(steps * (i + 1) / POINTS) for i in range(POINTS)}
-    validation: list[dict[str, Any]] = []
-    done, measuring, start = 0, 0.0, time.perf_counter()
-
-    def validate(_: Prediction) -> None:
-        nonlocal done, measuring
-        done += 1
-        if done not in points:
-            return
-        now = time.perf_counter()
-        by_domain = evaluate(model, text.validation, WINDOWS, settings.length)
-        validation.append(
-            {
-                "step": done,
-                "teraflops": float(f"{done * tokens * per_token / 1e12:.4g}"),
-                "seconds": round(now - start - measuring, 1),
-                "loss": round(sum(by_domain.values()) / len(by_domain), 4),
-                "by_domain": {domain: round(loss, 4) for domain, loss in by_domain.items()},
-            }
-        )
-        measuring += time.perf_counter() - now
-
-    penalty = balance if sparse else None
-    train(model, text.training, settings, penalty=penalty, after_step=validate, progress=True)
+    validation, _ = measured(model, text, settings, sparse=sparse, per_token=per_token)
     return {
         "model": kind,
         "seed": seed,
@@ -173,83 +130,37 @@ def run(
     }
 
 
-def best_rate(kind: str, trials: list[dict[str, Any]]) -> float:
-    """The learning rate with which the trials of this kind ended lowest on average."""
-
-    def mean_loss(rate: float) -> float:
-        losses = [
-            trial["validation"][-1]["loss"]
-            for trial in trials
-            if (trial["model"], trial["settings"]["learning_rate"]) == (kind, rate)
-        ]
-        return float(statistics.mean(losses))
-
-    return min(RATES, key=mean_loss)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments_: Sequence[str] | None = None) -> None:
     """Run what is not stored yet, one after another, and store each when it is done."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--expert-width", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=1000, help="of the two cheaper models")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--minutes", type=float, default=1e9, help="start no run after these")
+    parser = arguments(__doc__.splitlines()[0], RESULTS, 1000, "the two cheaper models")
     parser.add_argument("--large", action="store_true", help="a larger run, for a GPU")
-    if parser.parse_args(arguments).large:
+    if parser.parse_args(arguments_).large:
         large = RESULTS.with_name("language_models_large.json")
         parser.set_defaults(**LARGE, results=large)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments_)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no GPU was found: leave out --large, or name another --device")
     text = corpus(installed_documents())
-    about = {
-        "width": options.width,
-        "expert_width": options.expert_width,
-        "layers": LAYERS,
-        "heads": HEADS,
-        "experts": E,
-        "k": K,
-        "balance": BALANCE,
-        "steps": options.steps,
-        "validation_windows": WINDOWS,
-        "text": [text.training.fingerprint(), text.validation.fingerprint()],
-        "device": torch.cuda.get_device_name() if options.device == "cuda" else options.device,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-    content = kept(options.results, {"about": about})
-    if content is None:
-        content = {"about": about, "trials": [], "runs": []}
-        store(options.results, content, indent=1)
-    trials, runs = content["trials"], content["runs"]
-    start = time.perf_counter()
-    total = len(KINDS) * (len(TRIALS) * len(RATES) + len(SEEDS))
+    found = Runs(
+        options.results,
+        described(options, text) | {"experts": E, "k": K},
+        key="model",
+        total=len(KINDS) * (len(TRIALS) * len(RATES) + len(SEEDS)),
+        minutes=options.minutes,
+    )
 
     def add(to: list[dict[str, Any]], kind: str, seed: int, rate: float) -> None:
-        stored = any(
-            (r["model"], r["seed"], r["settings"]["learning_rate"]) == (kind, seed, rate)
-            for r in to
-        )
-        if stored or time.perf_counter() - start > 60 * options.minutes:
-            return
-        to.append(run(kind, seed, rate, text, options))
-        store(options.results, content, indent=1)
-        last = to[-1]["validation"][-1]
-        bar.write(f"{kind}, seed {seed}, {rate}: loss {last['loss']}, {last['seconds']} s")
-        bar.update()
+        found.add(to, kind, seed, rate, lambda: run(kind, seed, rate, text, options))
 
-    with tqdm(total=total, initial=len(trials) + len(runs), desc="models", unit="run") as bar:
-        for seed in TRIALS:
-            for kind in KINDS:
-                for rate in RATES:
-                    add(trials, kind, seed, rate)
-        if len(trials) < len(TRIALS) * len(KINDS) * len(RATES):
-            return  # no time was left
-        for seed in SEEDS:
-            for kind in KINDS:
-                add(runs, kind, seed, best_rate(kind, trials))
+    for seed in TRIALS:
+        for kind in KINDS:
+            for rate in RATES:
+                add(found.trials, kind, seed, rate)
+    if len(found.trials) < len(TRIALS) * len(KINDS) * len(RATES):
+        return  # no time was left
+    for seed in SEEDS:
+        for kind in KINDS:
+            add(found.runs, kind, seed, best_rate("model", kind, found.trials))
 
 
 if __name__ == "__main__":

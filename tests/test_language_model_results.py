@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.language_models import KINDS, POINTS, RATES, SEEDS, TRIALS, best_rate, build
+from experiments.language_models import KINDS, RATES, SEEDS, TRIALS, build
+from experiments.models import POINTS, best_rate
 from moe_tutorial.learning.specialisation import mutual_information
 from moe_tutorial.results import stored
 
@@ -58,7 +59,7 @@ def test_settings_differ_in_nothing_but_steps_rate_and_seed() -> None:
 def test_the_rate_is_the_best_of_those_that_all_could_try(kind: str) -> None:
     tried = [(it["settings"]["learning_rate"], it["seed"]) for it in TRIED if it["model"] == kind]
     assert sorted(tried) == [(rate, seed) for rate in RATES for seed in TRIALS]
-    best = best_rate(kind, TRIED)
+    best = best_rate("model", kind, TRIED)
     # A best rate at an end of the list would ask for a longer one.
     assert min(RATES) < best < max(RATES)
     assert {it["settings"]["learning_rate"] for it in of(kind)} == {best}

@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import more_experts
+from experiments import models, more_experts
 from moe_tutorial.learning.text import Corpus, corpus
 from moe_tutorial.learning.training import Settings
 
@@ -20,8 +20,8 @@ def test_compute_is_what_torch_counts_with_half_of_attention() -> None:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(tokens_BS)
     # torch counts every pair of a query and a key; causal ones are half of them and the diagonal.
-    pairs = more_experts.LAYERS * 2 * 2 * 16 * length**2
-    causal = more_experts.LAYERS * 2 * 2 * 16 * length * (length + 1) // 2
+    pairs = models.LAYERS * 2 * 2 * 16 * length**2
+    causal = models.LAYERS * 2 * 2 * 16 * length * (length + 1) // 2
     expected = counter.get_total_flops() - pairs + causal
     assert more_experts.flops(model, length) * length == 3 * expected
 
@@ -36,7 +36,7 @@ def test_stopped_runs_go_on_and_get_equal_compute(
     monkeypatch.setattr(more_experts, "SEEDS", range(1))
     monkeypatch.setattr(more_experts, "EXPERTS", (1, 32))
     monkeypatch.setattr(more_experts, "RATES", (0.001, 0.03))
-    monkeypatch.setattr(more_experts, "WINDOWS", 2)
+    monkeypatch.setattr(models, "WINDOWS", 2)
     results = tmp_path / "found.json"
     options = ["--width", "8", "--expert-width", "8", "--steps", "24", "--results", str(results)]
     more_experts.main([*options, "--minutes", "0"])
@@ -52,7 +52,7 @@ def test_stopped_runs_go_on_and_get_equal_compute(
     assert ends[1] == pytest.approx(ends[0], rel=0.03)
     for run in (dense, sparse):
         own = [it for it in content["trials"] if it["experts"] == run["experts"]]
-        best = min(own, key=more_experts.mean_loss)
+        best = min(own, key=models.last_loss)
         assert run["settings"]["learning_rate"] == best["settings"]["learning_rate"]
         assert run["settings"]["batch_size"] == Settings.batch_size
     more_experts.main(options)  # nothing is left to do
