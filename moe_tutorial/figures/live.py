@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from moe_tutorial.figures import palette
 from moe_tutorial.figures.captions import caption_html, caption_text
 from moe_tutorial.figures.style import Picture
+
+if TYPE_CHECKING:  # Python 3.10 does not have it
+    from typing import Self
 
 
 class LivePicture:
@@ -66,7 +69,7 @@ class LivePicture:
         """The card as one piece of HTML, the same bytes for the same numbers."""
         return self._card + (f"{caption_html(*self._caption)}\n" if self._caption else "")
 
-    def captioned(self, number: str, takeaway: str) -> Self:
+    def captioned(self, number: str, takeaway: str) -> "Self":
         """The same with its number in the chapter and a sentence to take away below it.
 
         Args:
