@@ -7,5 +7,6 @@
 - ``expert_choice``: experts choose tokens; ``causality``: does the future leak?
 - ``documents`` and ``text``: real bytes in several domains.
 - ``language_model``, ``settings``, ``training`` and ``checkpoint``: a model, and how it is trained.
+- ``ngrams``: the odds of the next byte from counts alone, a baseline.
 - ``specialisation``: what an expert tells about a token.
 """

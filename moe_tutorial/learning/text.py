@@ -5,8 +5,9 @@ A token is a byte, 0 to 255; a document's name decides its split.               
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Real
 from typing import Any
 
@@ -220,6 +221,31 @@ def draw_batch(
     )
     domains_BS = domains_B[:, None].expand(-1, length).to(device)
     return Batch(window_BS[:, :-1], window_BS[:, 1:], domains_BS)
+
+
+def fixed_windows(
+    text: Text, windows: int, length: int, device: torch.device | str = "cpu"
+) -> Iterator[tuple[str, Batch]]:
+    """Each domain with windows of it, which are the same in every call.
+
+    Whatever predicts the same text can be measured on the same bytes so.
+
+    Args:
+        text: where from.
+        windows: how many, from each domain.
+        length: S, the tokens in each.
+        device: where the batches are wanted.
+
+    Raises:
+        TypeError, ValueError: as :func:`draw_batch`.
+    """
+    check_kind("text", text, Text)
+    for domain, (start, end) in zip(text.domains, pairwise(text.starts), strict=True):
+        one = Text((domain,), text.bytes_N[start:end], (0, end - start))
+        yield (
+            domain,
+            draw_batch(one, windows, length, torch.Generator("cpu").manual_seed(0), device),
+        )
 
 
 def _check_share(name: str, value: Any) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from moe_tutorial.learning.checkpoint import (
 )
 from moe_tutorial.learning.language_model import LanguageModel, Prediction
 from moe_tutorial.learning.settings import Settings
-from moe_tutorial.learning.text import Batch, Text, draw_batch
+from moe_tutorial.learning.text import Batch, Text, draw_batch, fixed_windows
 from moe_tutorial.routing.decision import Routing
 from moe_tutorial.validation import check_size
 
@@ -228,10 +227,7 @@ def evaluate(
     device = next(model.parameters()).device
     losses = {}
     with in_mode(model, training=False):
-        for domain, (start, end) in zip(text.domains, pairwise(text.starts), strict=True):
-            one = Text((domain,), text.bytes_N[start:end], (0, end - start))
-            fixed = torch.Generator("cpu").manual_seed(0)
-            every = draw_batch(one, windows, length, fixed, device)
+        for domain, every in fixed_windows(text, windows, length, device):
             draws = torch.Generator(device).manual_seed(0)
             total = 0.0
             for first in range(0, windows, batch_size):
