@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import GptOssConfig
@@ -35,6 +36,21 @@ def row_by_row(
     return [down @ (F.silu(gate @ row) * (up @ row)) for row in u]
 
 
+def with_numpy_in_float32(
+    u: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor
+) -> Any:
+    u_, gate_, up_, down_ = (t.numpy().astype(np.float32) for t in (u, gate, up, down))
+    opened = u_ @ gate_.T
+    return (opened * (np.tanh(opened / 2) + 1) / 2 * (u_ @ up_.T)) @ down_.T
+
+
+def with_einsum(
+    u: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor
+) -> torch.Tensor:
+    opened, raised = (torch.einsum("rd,fd->rf", u, weight) for weight in (gate, up))
+    return torch.einsum("rf,rf,df->rd", F.silu(opened), raised, down)
+
+
 def gpt_oss(
     u: torch.Tensor, into: torch.Tensor, bias: torch.Tensor, down: torch.Tensor,
     down_bias: torch.Tensor, alpha: float, limit: float,
@@ -61,6 +77,22 @@ def in_the_library(
         return experts(u, torch.zeros(len(u), 1, dtype=torch.int64), torch.ones(len(u), 1))
 
 
+def cut_otherwise(
+    u: torch.Tensor, into: torch.Tensor, bias: torch.Tensor, down: torch.Tensor,
+    down_bias: torch.Tensor, alpha: float, limit: float,
+    *, gates: Any = (None, 1), ups: Any = (-1, 1), sooner: int = 0, inside: bool = True,
+    scale: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    def cut(z: torch.Tensor, bounds: Any) -> torch.Tensor:
+        low, high = (b and b * limit for b in bounds)
+        return z if (low, high) == (None, None) else z.clamp(low, high)
+
+    raw, up = (u @ into + bias)[:, ::2], (u @ into + bias)[:, 1::2]
+    gate, up = cut(raw, gates), cut(up + sooner, ups) + 1 - sooner
+    opened = gate * torch.sigmoid(alpha * (gate if inside else raw))
+    return (alpha if scale else 1) * opened * up @ down + down_bias
+
+
 def plain_swiglu(
     u: torch.Tensor, into: torch.Tensor, bias: torch.Tensor, down: torch.Tensor,
     down_bias: torch.Tensor, *_: float,
@@ -74,7 +106,13 @@ def router_weights(D: int, E: int) -> int:
 
 
 RIGHT: dict[str, tuple[Answer, ...]] = {
-    "6.1": (with_linear_layers, with_the_package, row_by_row),
+    "6.1": (
+        with_linear_layers,
+        with_the_package,
+        row_by_row,
+        with_numpy_in_float32,
+        with_einsum,
+    ),
     "6.2": (
         lambda D, F, E, K, shared: sum([3 * D * F] * K) + 3 * D * shared + E * D,
         lambda D, F, E, K, shared: router_weights(D, E) + D * 3 * (K * F + shared),
@@ -85,10 +123,13 @@ RIGHT: dict[str, tuple[Answer, ...]] = {
         lambda rest, expert, E, K: 1 / ((rest + E * expert) / (rest + K * expert)),
         lambda rest, expert, E, K: torch.tensor((rest + K * expert) / (rest + E * expert)),
         lambda rest, expert, E, K: (rest / expert + K) / (rest / expert + E),
+        lambda rest, expert, E, K: np.float32((rest + K * expert) / (rest + E * expert)),
+        lambda rest, expert, E, K: 1 - (E - K) * expert / (rest + E * expert),
     ),
     "6.4": (
         gpt_oss,
         in_the_library,
+        lambda *case: gpt_oss(*(v.float() if torch.is_tensor(v) else v for v in case)),
         lambda *case: [gpt_oss(r[None], *case[1:])[0] for r in case[0]],
     ),
 }
@@ -105,6 +146,17 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         # Nothing stops this one on square matrices, but the others are not square.
         (lambda u, g, up, down: (F.silu(u @ g) * (u @ up)) @ down, "raised"),
         (lambda u, g, up, down: (u @ g.T * (1 / (1 + (u @ g.T).exp()))) @ down.T, "expected"),
+        (lambda u, g, up, down: with_linear_layers(u, g, up, down).squeeze(), "shape (1, 8)"),
+        (lambda u, g, up, down: u + with_linear_layers(u, g, up, down), "expected"),
+        (lambda u, g, up, down: (F.silu(u @ g.T) * F.silu(u @ up.T)) @ down.T, "expected"),
+        (lambda u, g, up, down: (F.mish(u @ g.T) * (u @ up.T)) @ down.T, "expected"),
+        (
+            # infinity over infinity, at logits of 1000
+            lambda u, g, up, down: (
+                (u @ g.T) * (u @ g.T).exp() / (1 + (u @ g.T).exp()) * (u @ up.T)
+            ) @ down.T,
+            "nan",
+        ),
     ),
     "6.2": (
         (lambda D, F, E, K, shared: D * (3 * (F * K + shared) + K), "all E experts"),
@@ -113,6 +165,11 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda D, F, E, K, shared: D * (3 * (F * E + shared) + E), "only K of the E"),
         (lambda D, F, E, K, shared: D * 3 * (F * K + shared), "passes the router"),
         (lambda D, F, E, K, shared: 2 * D * (3 * (F * K + shared) + E), "FLOPs"),
+        (lambda D, F, E, K, shared: D * (3 * F * (K + 1) + E), "of its own"),
+        (lambda D, F, E, K, shared: D * 3 * (F * K + shared) + E, "D weights"),
+        (lambda D, F, E, K, shared: D * (3 * (F * K + shared) + E + 1), "no gate"),
+        (lambda D, F, E, K, shared: D * (3 * K * (F + shared) + E), "expected"),
+        (lambda D, F, E, K, shared: D * (3 * F * K + 2 * shared + E), "expected"),
     ),
     "6.3": (
         (lambda rest, expert, E, K: K / E, "outside the experts"),
@@ -120,6 +177,11 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda rest, expert, E, K: (rest + E * expert) / (rest + K * expert), "other way up"),
         (lambda rest, expert, E, K: (rest + K * expert) / (E * (rest + expert)), "E times"),
         (lambda rest, expert, E, K: rest + K * expert, "expected"),
+        (lambda rest, expert, E, K: 100 * (rest + K * expert) / (rest + E * expert), "percent"),
+        (lambda rest, expert, E, K: (E - K) * expert / (rest + E * expert), "not active"),
+        (lambda rest, expert, E, K: (rest + K * expert) / (E * expert), "rest of the model"),
+        (lambda rest, expert, E, K: rest + K * expert / (rest + E * expert), "brackets"),
+        (lambda rest, e, E, K: round((rest + K * e) / (rest + E * e), 2), "expected"),
     ),
     "6.4": (
         (plain_swiglu, "expected"),
@@ -134,6 +196,13 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
             "two halves",
         ),
         (lambda u, i, b, d, db, a, m: gpt_oss(u, i, b, d, db, a, m) * 2, "expected"),
+        (lambda *case: cut_otherwise(*case, ups=(None, 1)), "both sides"),
+        (lambda *case: cut_otherwise(*case, ups=(None, None)), "up is cut off, too"),
+        (lambda *case: cut_otherwise(*case, gates=(None, None)), "the gate is cut off, too"),
+        (lambda *case: cut_otherwise(*case, gates=(-1, 1)), "above only"),
+        (lambda *case: cut_otherwise(*case, sooner=1), "after it was cut off"),
+        (lambda *case: cut_otherwise(*case, inside=False), "before the cut"),
+        (lambda *case: cut_otherwise(*case, scale=True), "silu(alpha * gate)"),
     ),
 }  # fmt: skip
 

@@ -173,6 +173,8 @@ def _tensor(value: Any, room: int) -> Tensor:
     _refuse_more_than(room, array.size)
     if array.dtype.kind not in "biufcO":
         raise _UnreadableError(f"expected a tensor or a number, got an array of {array.dtype}")
+    if array.dtype == np.float32:
+        return torch.from_numpy(array.copy())  # judged as a tensor in float32 is
     exact = np.float64 if array.dtype.kind in "fO" else np.result_type(array.dtype, np.int64)
     return torch.from_numpy(array.astype(exact))
 

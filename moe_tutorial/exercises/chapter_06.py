@@ -54,14 +54,20 @@ def _with(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
 def _clamped(
     u: Tensor, into: Tensor, bias: Tensor, down: Tensor, down_bias: Tensor,
     alpha: float, limit: float,
-    *, least: float = -math.inf, more: float = 1.0, halves: bool = False,
+    *, gates: tuple[float, float] = (-math.inf, 1.0), ups: tuple[float, float] = (-1.0, 1.0),
+    more: float = 1.0, late: bool = True, halves: bool = False, cut_inside: bool = True,
 ) -> Tensor:  # fmt: skip
-    """gpt-oss's expert; the options are for mistakes."""
+    """gpt-oss's expert; the options are for mistakes, and its bounds count in limits."""
     hidden = u @ into + bias
     gate, up = hidden.chunk(2, -1) if halves else (hidden[:, ::2], hidden[:, 1::2])
-    gate, up = gate.clamp(least, limit), up.clamp(-limit, limit)
-    return (gate * torch.sigmoid(alpha * gate) * (up + more)) @ down + down_bias
+    whole, early = gate, 0.0 if late else more
+    gate = gate.clamp(*(limit * bound for bound in gates))
+    up = (up + early).clamp(*(limit * bound for bound in ups)) + (more - early)
+    inside = gate if cut_inside else whole
+    return (gate * torch.sigmoid(alpha * inside) * up) @ down + down_bias
 
+
+_FREE = (-math.inf, math.inf)
 
 EXPERT = Exercise(
     "6.1",
@@ -132,6 +138,18 @@ ACTIVE = Exercise(
             lambda D, F, E, K, shared: 2 * (3 * D * F * K + 3 * D * shared + D * E),
             "these are FLOPs, two for each weight",
         ),
+        Mistake(
+            lambda D, F, E, K, shared: 3 * D * F * (K + 1) + D * E,
+            "the shared expert has a hidden width of its own, and not that of the others",
+        ),
+        Mistake(
+            lambda D, F, E, K, shared: 3 * D * F * K + 3 * D * shared + E,
+            "the router has D weights for each expert, not one",
+        ),
+        Mistake(
+            lambda D, F, E, K, shared: 3 * D * F * K + 3 * D * shared + D * E + D,
+            "there is no gate on this shared expert, and no norm in the layer",
+        ),
     ),
 )
 
@@ -156,6 +174,22 @@ ACTIVE_SHARE = Exercise(
             lambda rest, expert, E, K: (rest + E * expert) / (rest + K * expert),
             "this is total over active: the share is the other way up",
         ),
+        Mistake(
+            lambda rest, expert, E, K: 100 * (rest + K * expert) / (rest + E * expert),
+            "this is in percent: a share lies between 0 and 1",
+        ),
+        Mistake(
+            lambda rest, expert, E, K: (E - K) * expert / (rest + E * expert),
+            "this is the share that is not active",
+        ),
+        Mistake(
+            lambda rest, expert, E, K: (rest + K * expert) / (E * expert),
+            "the total has the rest of the model in it, too",
+        ),
+        Mistake(
+            lambda rest, expert, E, K: rest + K * expert / (rest + E * expert),
+            "the division comes first: put brackets around the sum above the line",
+        ),
     ),
 )
 
@@ -170,12 +204,32 @@ REAL_CODE = Exercise(
         ),
         Mistake(lambda *case: _clamped(*case, more=0.0), "one is added to up before the product"),
         Mistake(
-            lambda *case: _clamped(*case, least=-case[-1]),
+            lambda *case: _clamped(*case, gates=(-1.0, 1.0)),
             "the gate is cut off above only: min is None there",
         ),
         Mistake(
-            lambda u, w, b, o, c, alpha, limit: _clamped(u, w, b, o, c, alpha, math.inf),
+            lambda *case: _clamped(*case, gates=_FREE, ups=_FREE),
             "nothing is cut off yet: see clamp",
+        ),
+        Mistake(lambda *case: _clamped(*case, gates=_FREE), "the gate is cut off, too: see clamp"),
+        Mistake(lambda *case: _clamped(*case, ups=_FREE), "up is cut off, too: see clamp"),
+        Mistake(
+            lambda *case: _clamped(*case, ups=(-math.inf, 1.0)),
+            "up is cut off on both sides: see its min",
+        ),
+        Mistake(
+            lambda *case: _clamped(*case, late=False),
+            "one is added to up after it was cut off, not before",
+        ),
+        Mistake(
+            lambda *case: _clamped(*case, cut_inside=False),
+            "the sigmoid sees the gate as it was before the cut: it gets the one that was cut off",
+        ),
+        Mistake(
+            lambda u, w, b, o, c, alpha, limit: (
+                alpha * (_clamped(u, w, b, o, c, alpha, limit) - c) + c
+            ),
+            "alpha stands inside the sigmoid only, so this is not silu(alpha * gate)",
         ),
         Mistake(
             lambda u, w, b, o, c, alpha, limit: _clamped(u, w, b, o, c, 1.0, limit),
