@@ -167,7 +167,7 @@ def execute(notebook: Notebook, folder: Path, kernel: str = "python3") -> None:
 def canonicalise(notebook: Notebook) -> None:
     """Drop what differs between two runs of the same code, and what needs the kernel to run."""
     for cell in notebook.cells:
-        keep = {"tags", "mystnb", "cellView", "jupyter", "slideshow"}
+        keep = {"tags", "mystnb", "cellView", "jupyter", "slideshow", "claims"}
         cell.metadata = {key: cell.metadata[key] for key in sorted(keep & set(cell.metadata))}
         for output in cell.get("outputs", []):
             if output.output_type == "error":
