@@ -25,27 +25,26 @@ from experiments.models import BALANCE, balance
 from experiments.store import store
 from moe_tutorial import LanguageModel, Prediction, Routing, softmax_over_chosen, top_k
 from moe_tutorial.learning.documents import installed_documents
+from moe_tutorial.learning.settings import Settings
 from moe_tutorial.learning.text import Text, corpus
-from moe_tutorial.learning.training import History, Settings, evaluate, train
+from moe_tutorial.learning.training import History, evaluate, train
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial/results/tiny_moe"
 WORK = Path("build/tiny_moe")
 SNAPSHOTS = (50, 100, 200, 400, 800, 1600, 3000)
 WINDOWS = 64  # of each domain, for the losses that are stored
-SHAPE = {
-    "hidden_size": 64,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_local_experts": 16,
-    "num_experts_per_tok": 2,
-    "intermediate_size": 32,  # of one expert
-}
+K = 2
 
 
 def build() -> transformers.GraniteMoeForCausalLM:
     """The model before training, with weights from torch's global generator."""
     config = transformers.GraniteMoeConfig(
-        **SHAPE,
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_local_experts=16,
+        num_experts_per_tok=K,
+        intermediate_size=32,  # of one expert
         vocab_size=256,
         max_position_embeddings=1024,
         attention_multiplier=0.25,  # 1 / sqrt of a head's width; Granite's own default is 1
@@ -68,7 +67,7 @@ class Trainee(nn.Module):
         output = self.model(tokens_BS, output_router_logits=True, use_cache=False)
         routings = []
         for logits_TE in output.router_logits:
-            experts_TK = top_k(logits_TE, self.model.config.num_experts_per_tok)
+            experts_TK = top_k(logits_TE, K)
             gates_TK = softmax_over_chosen(logits_TE, experts_TK)
             routings.append(Routing(logits_TE, logits_TE.softmax(-1), experts_TK, gates_TK))
         return Prediction(output.logits, tuple(routings))
@@ -84,7 +83,7 @@ def bytes_tokenizer() -> transformers.PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE({letters[byte]: byte for byte in range(256)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return transformers.PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, eos_token=letters[0], pad_token=letters[0]
     )
 
@@ -125,7 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     last.save_pretrained(options.results)
     bytes_tokenizer().save_pretrained(options.results)
     losses = evaluate(
-        cast(LanguageModel, Trainee(last.float())), text.validation, WINDOWS, settings.length
+        cast(LanguageModel, Trainee(last.to(torch.float32))),
+        text.validation,
+        WINDOWS,
+        settings.length,
     )
     about = {
         "parameters": sum(it.numel() for it in model.parameters()),
@@ -147,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def stored(model: transformers.GraniteMoeForCausalLM) -> transformers.GraniteMoeForCausalLM:
     """A copy of the model in half precision, which is enough to use it."""
-    return copy.deepcopy(model).half().eval()
+    copied = copy.deepcopy(model).to(torch.float16)
+    copied.eval()
+    return copied
 
 
 if __name__ == "__main__":
