@@ -117,7 +117,7 @@ def run(
     reference = 3 * build("dense", options.width, options.expert_width).counted().flops()
     steps = options.steps * reference // per_token if kind == "dense, wide" else options.steps
     settings = Settings(steps=steps, seed=seed, learning_rate=rate, warm_up=steps // 20)
-    validation, _ = measured(model, text, settings, sparse=sparse, per_token=per_token)
+    validation = measured(model, text, settings, sparse=sparse, per_token=per_token)
     return {
         "model": kind,
         "seed": seed,

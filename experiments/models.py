@@ -17,7 +17,7 @@ from moe_tutorial import Attention, Block, LanguageModel
 from moe_tutorial.learning.balance import switch_loss
 from moe_tutorial.learning.language_model import Prediction
 from moe_tutorial.learning.text import Corpus
-from moe_tutorial.learning.training import History, Settings, evaluate, train
+from moe_tutorial.learning.training import Settings, evaluate, train
 from moe_tutorial.routing.decision import Routing
 
 HEADS, LAYERS = 4, 2
@@ -67,7 +67,7 @@ def balance(routing: Routing) -> torch.Tensor:
 
 def measured(
     model: LanguageModel, text: Corpus, settings: Settings, *, sparse: bool, per_token: int
-) -> tuple[list[dict[str, Any]], History]:
+) -> list[dict[str, Any]]:
     """Train a model, and measure its validation loss at POINTS on the way.
 
     Args:
@@ -79,7 +79,7 @@ def measured(
 
     Returns:
         For each point the step, the compute and the seconds so far, those of measuring left out,
-        and the loss; and the losses of all steps.
+        and the loss.
     """
     tokens = settings.batch_size * settings.length
     points = {round(settings.steps * (i + 1) / POINTS) for i in range(POINTS)}
@@ -105,10 +105,8 @@ def measured(
         measuring += time.perf_counter() - now
 
     penalty = balance if sparse else None
-    history = train(
-        model, text.training, settings, penalty=penalty, after_step=validate, progress=True
-    )
-    return validation, history
+    train(model, text.training, settings, penalty=penalty, after_step=validate, progress=True)
+    return validation
 
 
 def last_loss(run: dict[str, Any]) -> float:
@@ -177,10 +175,20 @@ class Runs:
             (it[self.key], it["seed"], it["settings"]["learning_rate"]) == (which, seed, rate)
             for it in to
         )
-        if stored or time.perf_counter() - self.start > 60 * self.minutes:
+        if stored or self._late():
             return
         to.append(run())
         store(self.path, self.content, indent=1)
         last = to[-1]["validation"][-1]
         self.bar.write(f"{which}, seed {seed}, {rate}: loss {last['loss']}, {last['seconds']} s")
         self.bar.update()
+
+    def note(self, key: str, make: Callable[[], Any]) -> None:
+        """Store under ``key`` what ``make`` returns, unless it is there or no time is left."""
+        if key in self.content or self._late():
+            return
+        self.content[key] = make()
+        store(self.path, self.content, indent=1)
+
+    def _late(self) -> bool:
+        return time.perf_counter() - self.start > 60 * self.minutes
