@@ -128,6 +128,52 @@ def id_dtype(num_experts: int) -> torch.dtype:
     return torch.int8 if num_experts <= 128 else torch.int16
 
 
+def from_ids(
+    ids_LTK: Tensor,
+    num_experts: int,
+    layers: Sequence[str],
+    model: str = "",
+    *,
+    tokens_T: Tensor | None = None,
+    sequence: int = 0,
+    first: int = 0,
+) -> Trace:
+    """A trace of one sequence of which only ids are known.
+
+    Args:
+        ids_LTK: int64 ids, :data:`NO_EXPERT` where there is none.
+        num_experts: E.
+        layers: their names.
+        model: its name.
+        tokens_T: token ids, if they are known.
+        sequence: its number.
+        first: the position of its first token here.
+    """
+    length = ids_LTK.shape[1]
+    return Trace(
+        ids_LTK.to(id_dtype(num_experts)),
+        None,
+        torch.full((length,), -1).int() if tokens_T is None else tokens_T.int(),
+        torch.arange(first, first + length).int(),
+        torch.full((length,), sequence).int(),
+        num_experts,
+        tuple(layers),
+        model,
+    )
+
+
+def repeated(ids_TK: Tensor) -> Tensor:
+    """Which tokens have an expert twice: a bool for each."""
+    return (ids_TK.sort(-1).values.diff(dim=-1) == 0).any(-1)
+
+
+def check_full(trace: Any) -> None:
+    """Refuse what is no trace, or one in which a token has fewer than K experts."""
+    check_trace("trace", trace)
+    if bool((trace.experts_LTK == NO_EXPERT).any()):
+        raise ValueError("trace must have K experts for each token, got a token with fewer")
+
+
 def joined(parts: Sequence[Trace]) -> Trace:
     """Several parts of one trace as one, every sequence's tokens together and in their order.
 
