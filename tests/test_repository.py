@@ -114,11 +114,11 @@ def test_arrows_run_one_way() -> None:
         "routing": common,
         "layer": common | {"routing"},
         "learning": common | {"routing", "layer"},
-        "models": common | {"routing", "layer"},
+        "models": common | {"routing", "layer", "learning"},
         "uncertainty": common | {"routing", "layer"},
         "results": common,
         "figures": common | {"routing", "layer", "learning", "example"},
-        "explorers": common | {"routing", "figures", "example"},
+        "explorers": common | {"routing", "models", "figures", "example"},
         "widgets": common | {"routing", "figures", "explorers"},
         "exercises": common | {"routing", "layer", "learning"},
     }

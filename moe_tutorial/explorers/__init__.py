@@ -1,9 +1,10 @@
 """Explorers: pictures that compute in the reader's browser, with a kernel or without one.
 
-Each function takes a token's own numbers and returns an :class:`Explorer`, which Jupyter shows and
-whose ``html`` can stand in any page. All share one script, ``routing.js``, which calculates what
-the package calculates, and nothing is loaded from anywhere. Where no script may run, as on GitHub
-or in a notebook that JupyterLab does not trust yet, a picture of the first state is shown.
+Each function takes a token's own numbers, or a trace of many tokens, and returns an
+:class:`Explorer`, which Jupyter shows and whose ``html`` can stand in any page. All share one
+script, ``routing.js``, which calculates what the package calculates, and nothing is loaded from
+anywhere. Where no script may run, as on GitHub or in a notebook that JupyterLab does not trust yet,
+a picture of the first state is shown.
 """
 
 from moe_tutorial.explorers.centroids import centroid_explorer
@@ -11,6 +12,7 @@ from moe_tutorial.explorers.page import Explorer
 from moe_tutorial.explorers.sampled import routing_explorer
 from moe_tutorial.explorers.selection import selection_explorer
 from moe_tutorial.explorers.temperature import temperature_explorer
+from moe_tutorial.explorers.xray import xray
 
 __all__ = [
     "Explorer",
@@ -18,4 +20,5 @@ __all__ = [
     "routing_explorer",
     "selection_explorer",
     "temperature_explorer",
+    "xray",
 ]

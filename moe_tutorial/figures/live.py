@@ -109,8 +109,8 @@ def styles() -> str:
     rules = [f".moe-explorer{{{''.join(f'--{name}:{_colour(name)};' for name in names)}"]
     for expert, light in enumerate(palette.EXPERT_COLOURS):
         words = "page" if palette.readable_on(light) == palette.PAGE.light else "on-expert"
-        rules.append(f".c{expert}{{fill:{_colour(f'expert-{expert}')}}}")
-        rules.append(f".on{expert}{{fill:{_colour(words)}}}")
+        rules.append(f".c{expert}{{--hue:{_colour(f'expert-{expert}')};fill:var(--hue)}}")
+        rules.append(f".on{expert}{{--word:{_colour(words)};fill:var(--word)}}")
     sheet = re.sub(r"/\*.*?\*/", "", _file("figures/live.css"), flags=re.DOTALL)
     lines = [*rules, "}", *sheet.splitlines()]
     return "".join(f"{line.strip()}\n" for line in lines if line.strip())

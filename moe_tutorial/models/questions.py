@@ -175,6 +175,44 @@ def together(trace: Trace) -> tuple[Tensor, Tensor]:
     return pairs_LEE, chance_LEE * scale_L11.nan_to_num()
 
 
+def favourite_tokens(trace: Trace, most: int) -> list[list[list[int]]]:
+    r"""The tokens that an expert gets more often than chance would give them, most telling first.
+
+    .. math:: n_{te} \ln \frac{n_{te} \, n}{n_t \, n_e}
+
+    ranks them, so that neither rare tokens nor common ones stand first by that alone.
+
+    Args:
+        trace: one whose token ids are known.
+        most: how many for each expert; fewer where no more are above chance.
+
+    Returns:
+        For each layer and each expert its token ids.
+
+    Raises:
+        TypeError, ValueError: what is no trace, or a token without an id.
+    """
+    check_trace("trace", trace)
+    check_size("most", most)
+    if bool((trace.tokens_T < 0).any()):
+        raise ValueError("trace must know its token ids, got a token without one")
+    vocabulary, place_T = trace.tokens_T.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    found = []
+    for used_TE in used(trace):
+        counts_VE = torch.zeros(len(vocabulary), trace.num_experts, dtype=torch.float64)
+        counts_VE.index_add_(0, place_T, used_TE)
+        even_VE = counts_VE.sum(1, True) * counts_VE.sum(0) / counts_VE.sum().clamp(min=1)
+        score_VE = torch.where(counts_VE > 0, counts_VE * (counts_VE / even_VE).log(), 0)
+        best_EV = score_VE.sort(dim=0, descending=True, stable=True).indices.T[:, :most]
+        found.append(
+            [
+                [int(vocabulary[v]) for v in row if score_VE[v, expert] > 0]
+                for expert, row in enumerate(best_EV.tolist())
+            ]
+        )
+    return found
+
+
 def used(trace: Trace) -> Tensor:
     """Which experts each token uses: float64 ``[L, T, E]``, 1 for these and 0 for the others."""
     ids = trace.experts_LTK.long()
