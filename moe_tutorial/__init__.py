@@ -25,7 +25,7 @@ so ``logits_TE`` has one row per token and one column per expert.
 # The order is that of the book.
 # isort: off
 from moe_tutorial.routing.scores import cosine_scores, dot_scores
-from moe_tutorial.routing.probabilities import entropy, sigmoid, softmax
+from moe_tutorial.routing.probabilities import entropy, sigmoid, softmax, sqrt_softplus
 from moe_tutorial.routing.selection import keep, renormalise, softmax_over_chosen, top_k
 from moe_tutorial.routing.sampling import (
     gumbel_top_k,
@@ -37,7 +37,9 @@ from moe_tutorial.routing.inclusion import (
     inclusion_probabilities_by_enumeration,
 )
 from moe_tutorial.routing.combination import combine, scatter_gates
-from moe_tutorial.routing.decision import LimitedRouting, RouterConfig, Routing, route
+from moe_tutorial.routing.configuration import Groups, RouterConfig
+from moe_tutorial.routing.groups import limit_to_groups
+from moe_tutorial.routing.decision import LimitedRouting, Routing, route
 from moe_tutorial.routing.router import Router
 
 from moe_tutorial.layer.feed_forward import ExpertWeights, FeedForward
@@ -76,6 +78,7 @@ __all__ = [
     "ExpertWeights",
     "Experts",
     "FeedForward",
+    "Groups",
     "LanguageModel",
     "LimitedRouting",
     "LoadMetrics",
@@ -103,6 +106,7 @@ __all__ = [
     "inclusion_probabilities_by_enumeration",
     "keep",
     "limit_capacity",
+    "limit_to_groups",
     "load_metrics",
     "noisy_logits",
     "plackett_luce_log_probability",
@@ -113,6 +117,7 @@ __all__ = [
     "smooth_load",
     "softmax",
     "softmax_over_chosen",
+    "sqrt_softplus",
     "squared_variation",
     "switch_loss",
     "top_k",

@@ -28,7 +28,7 @@ configurations = st.builds(
 
 @given(configurations, st.integers(0, 2**31))
 def test_a_router_is_its_scores_and_route(config: RouterConfig, seed: int) -> None:
-    router = Router(4, 5, **dataclasses.asdict(config)).double()
+    router = Router(4, 5, config).double()
     router.reset_parameters(generator(seed))
     x_TD = normal(6, 4, seed=seed)
     noise_TE = None
@@ -53,7 +53,8 @@ def test_what_holds_for_every_decision(config: RouterConfig, seed: int) -> None:
     if config.renormalise:
         same(routing.gates_TK.sum(-1), torch.ones(7).double(), atol=1e-12)
     else:
-        assert (routing.gates_TK.sum(-1) <= (1 if config.probability == "softmax" else 5)).all()
+        most = 1 + 1e-12 if config.probability == "softmax" else 5
+        assert (routing.gates_TK.sum(-1) <= most).all()
     if config.selection == "top_k":
         kth_T1 = routing.logits_TE.gather(-1, routing.experts_TK).amin(-1, keepdim=True)
         assert ((logits_TE > kth_T1).sum(-1) <= config.k - 1).all()

@@ -6,6 +6,7 @@
 - ``sampling``: K experts are drawn instead; ``inclusion``: how likely is each one to be drawn?
 - ``combination``: the chosen experts' outputs become one vector again.
 - ``decision``: all these steps in one function, ``route``, and the record that it returns;
-  ``summary``: how a record prints.
+  ``configuration``: which steps these are; ``groups`` and ``gates``: two of the steps, as published
+  routers take them (chapter 11); ``summary``: how a record prints.
 - ``router``: centroids and a decision.
 """

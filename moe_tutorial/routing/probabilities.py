@@ -78,6 +78,41 @@ def sigmoid(logits_TE: Tensor) -> Tensor:
     return torch.sigmoid(logits_TE.to(compute_dtype(logits_TE)))
 
 
+def sqrt_softplus(logits_TE: Tensor) -> Tensor:
+    r"""Score each expert on its own, without an upper bound.
+
+    .. math:: s_{te} = \sqrt{\ln(1 + e^{l_{te}})}
+
+    It grows as the square root of the logit, where a sigmoid ends at 1: so even large logits stay
+    apart. The router of DeepSeek-V4 in transformers scores its experts so.
+
+    Args:
+        logits_TE: ``[T, E]`` with any leading dimensions, floating point.
+
+    Returns:
+        scores_TE: shape of ``logits_TE``, float32, or float64 for float64 logits.
+
+    Raises:
+        TypeError: logits_TE is not a floating-point tensor.
+        ValueError: wrong rank, or a logit that is not finite.
+    """
+    check_logits("logits_TE", logits_TE)
+    return root_of_softplus(logits_TE.to(compute_dtype(logits_TE)))
+
+
+def root_of_softplus(logits_TE: Tensor) -> Tensor:
+    """:func:`sqrt_softplus` of logits that were checked."""
+    # Half of the logarithm first: softplus itself may underflow, and its root has no slope at 0.
+    return log_sqrt_softplus(logits_TE).exp()
+
+
+def log_sqrt_softplus(logits_TE: Tensor) -> Tensor:
+    """The logarithm of :func:`sqrt_softplus`, which cannot underflow."""
+    # Below -40 softplus(l) is e^l to all digits of float64, so there its logarithm is l.
+    large_TE = torch.nn.functional.softplus(logits_TE.clamp(min=-40.0))
+    return (large_TE.log() + (logits_TE + 40.0).clamp(max=0.0)) / 2
+
+
 def entropy(probabilities_TE: Tensor) -> Tensor:
     r"""How undecided each token is, in nats: 0 for one sure expert, ln E for a uniform choice.
 
