@@ -86,6 +86,9 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
         x_label="a / b",
         y_label="size",
     ),
+    "coloured_passage": lambda: figures.coloured_passage(
+        "a $\n" * 9, {"layer 0": [0, 0, 1, 2] * 9, "layer 1": [2] * 36}, 3
+    ),
     "curves": lambda: figures.curves([1, 2], {"a": [3, 4]}, x_label="x", y_label="y"),
     "boxes": lambda: figures.dense_and_sparse(12, [5, 8], "dense", "sparse"),
     "block": lambda: figures.block_diagram(
@@ -187,6 +190,11 @@ def a_roofline(points: Any, peak: float = 9) -> figures.Picture:
             ),
             r"a must have x and y of shape \[1, seeds\], got \[2, 2\]",
         ),
+        (lambda: figures.coloured_passage("ab", {"r": [0]}, 2), "must have 2 ids.*got 1"),
+        (lambda: figures.coloured_passage(["ab"], {"r": [0]}, 2), "one letter each, got 'ab'"),
+        (lambda: figures.coloured_passage("a", {"r": [2]}, 2), "ids from 0 to 1"),
+        (lambda: figures.coloured_passage("a", {"r": [2]}, 13), "at most 12.*got 13"),
+        (lambda: figures.coloured_passage("", {"r": []}, 2), "tokens must hold at least one"),
         (lambda: figures.ratios({}, x_label="x", y_label="y"), r"ratios above 0, got \[\]"),
         (
             lambda: figures.ratios({"row": {"a": 0.0}}, x_label="x", y_label="y"),

@@ -5,7 +5,7 @@ Notebooks stay plain Markdown; here
 - a work that a text names (site_works.py) becomes a link to the bibliography,
 - a term of the glossary (site_terms.py) becomes a quiet link to it, once in a chapter,
 - the first link to a work, and to a term that another chapter introduced, has a note in the margin,
-- a quotation that begins "**Aside.**" becomes a note at the end of the paragraph before it,
+- a quotation that begins "**Aside.**" becomes a note to the block before it,
 - each link has a card, which `_static/margin.js` shows while the link is pointed at or focused.
 
 A block of text has one note at most, so that notes stay beside what they belong to. The style sheet
@@ -21,7 +21,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from book_predict import element
+from book_predict import HtmlElement, element
 from book_works import BIBLIOGRAPHY, all_works, link_roles, link_to, named_in, show_bibliography
 from docutils import nodes
 from site_terms import Term, read_term, term_pattern
@@ -45,6 +45,7 @@ NOT_PROSE = (
 CONTROLS = {"a", "button", "label", "legend", "summary"}
 INLINE = (nodes.strong, nodes.emphasis, nodes.inline)
 RUNNING = (*INLINE, nodes.paragraph, nodes.list_item, nodes.bullet_list, nodes.enumerated_list)
+ANNOTATED = "annotated"  # the class of a block of text or code together with its aside
 LONGEST_MEANING = 150  # letters of a note in the margin
 DESCRIBED = re.compile(r'aria-describedby="card-([\w-]+)"')
 
@@ -75,10 +76,20 @@ def block_of(node: nodes.Node) -> nodes.Node | None:
     """The block of running text that a node stands in; None if it is no such text."""
     while isinstance(node.parent, RUNNING):
         node = node.parent
-    return node if isinstance(node.parent, nodes.section) and not node.get("classes") else None
+    around = node.parent
+    stands = isinstance(around, nodes.section) or ANNOTATED in around.get("classes", [])
+    return node if stands and not node.get("classes") else None
 
 
 # --- asides ---
+
+
+def has_room(block: nodes.Node) -> bool:
+    """Whether an aside may stand beside a block: text, a formula, a cell of code or a result."""
+    if isinstance(block, (nodes.container, HtmlElement)):
+        return bool({"cell", "prediction"}.intersection(block["classes"]))
+    text = (nodes.paragraph, nodes.bullet_list, nodes.enumerated_list, nodes.math_block)
+    return isinstance(block, text) and not block["classes"]
 
 
 def move_asides(document: nodes.document) -> list[nodes.Node]:
@@ -87,18 +98,15 @@ def move_asides(document: nodes.document) -> list[nodes.Node]:
     for quotation in list(document.findall(nodes.block_quote)):
         if not re.match(r"Aside\.\s", quotation.astext()):
             continue
-        place = quotation.parent.index(quotation)
-        before = quotation.parent[place - 1] if place else None
-        note = element("span", classes=("beside", "aside"), role="note")
-        for paragraph in quotation.findall(nodes.paragraph):
-            note += element("span", *paragraph.children)
-        if isinstance(before, nodes.paragraph) and not before["classes"] and before not in noted:
-            quotation.parent.remove(quotation)
-            before += note
+        around = quotation.parent
+        place = around.index(quotation)
+        note = element("div", *quotation.children, classes=("beside", "aside"), role="note")
+        if place and has_room(around[place - 1]):
+            block = around[place - 1]
+            around[place - 1 : place + 1] = [element("div", block, note, classes=(ANNOTATED,))]
+            noted.append(block)
         else:
-            before = nodes.paragraph("", "", note, classes=["only-aside"])
-            quotation.replace_self(before)
-        noted.append(before)
+            quotation.replace_self(note)
     return noted
 
 

@@ -1,9 +1,10 @@
 """Figures that a course can call with its own numbers. Every one returns a ``Picture``."""
 
 from moe_tutorial.figures.bars import draw_grid, expert_bars
-from moe_tutorial.figures.curves import curves
+from moe_tutorial.figures.curves import curves, stems
 from moe_tutorial.figures.layers import block_diagram, total_and_active
 from moe_tutorial.figures.palette import EXPERT_COLOURS, EXPERT_COLOURS_DARK, expert_colour
+from moe_tutorial.figures.passage import coloured_passage
 from moe_tutorial.figures.queues import dropped_by_position, expert_queues, waiting_lines
 from moe_tutorial.figures.ratios import ratios
 from moe_tutorial.figures.roofline import roofline
@@ -27,6 +28,7 @@ __all__ = [
     "Scrubber",
     "Table",
     "block_diagram",
+    "coloured_passage",
     "centroid_and_logit_space",
     "centroid_space",
     "curves",
@@ -42,6 +44,7 @@ __all__ = [
     "routing_at_a_glance",
     "sampled_router",
     "sorted_blocks",
+    "stems",
     "table",
     "three_spaces",
     "total_and_active",

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from moe_tutorial.figures import palette
-from moe_tutorial.figures.labels import End, even_axis, label_ends, log_axis, name_y
+from moe_tutorial.figures.labels import End, even_axis, fitted, label_ends, log_axis, name_y
 from moe_tutorial.figures.palette import expert_colour
+from moe_tutorial.figures.placing import Label, label_lines
 from moe_tutorial.figures.style import (
     INK,
     LINE_STYLES,
@@ -26,6 +28,7 @@ from moe_tutorial.validation import check_size
 _CURVE_COLOURS = (INK, palette.ORANGE.light, palette.TEAL.light, palette.GREY.light)
 _SIGNS = ("o", "s", "^", "D")
 _FEW = 12  # up to so many points are shown on their curve
+_MERGED = 0.03  # of the height: ends no further apart are one end, and names there tell nothing
 
 
 def curves(
@@ -39,9 +42,10 @@ def curves(
     levels: Mapping[str, float] | None = None,
     experts: Mapping[str, int] | None = None,
 ) -> Picture:
-    """Curves over one common x axis, each with its name at its end.
+    """Curves over one common x axis, each with its name at its end, in its colour.
 
-    Up to twelve points are marked on their curve, so that a reader sees where it was measured.
+    Where ends meet, names stand where their curves lie furthest from the others. Up to twelve
+    points are marked on their curve, so that a reader sees where it was measured.
 
     Args:
         x: the points, ``[N]``.
@@ -90,7 +94,7 @@ def curves(
             raise ValueError(f"{name} must be positive on a logarithmic axis, got {min(values)}")
     if log_y and min(heights, default=1) <= 0:
         raise ValueError(f"levels must be positive on a logarithmic axis, got {min(heights)}")
-    sentences, ends = [], []
+    sentences, ends, names = [], [], []
     marked = len(x_N) <= _FEW
     with style():
         figure, (ax,) = new_figure(3.5)
@@ -100,9 +104,8 @@ def curves(
                 colour = expert_colour(experts[name])
             line = LINE_STYLES[i % len(LINE_STYLES)]
             sign = _SIGNS[i % len(_SIGNS)] if marked else None
-            ax.plot(x_N, y_N, line, color=colour, marker=sign, markersize=5, clip_on=False)
-            if len(series) > 1:
-                ends.append(End(name, y_N[-1], {"color": colour, "linestyle": line}))
+            ax.plot(x_N, y_N, line, color=colour, marker=sign, markersize=4, clip_on=False)
+            names.append(End(name, y_N[-1], {"color": colour, "linestyle": line}))
             sentences.append(f"{name} {_course(y_N)}.")
         ax.set_xscale("log" if log_x else "linear")
         ax.set_yscale("log" if log_y else "linear")
@@ -116,7 +119,16 @@ def curves(
         log_axis(ax.yaxis) if log_y else even_axis(ax.yaxis)
         ax.set_xlabel(plain(x_label))
         name_y(ax, y_label)
+        alone = [len(names) > 1 and not met for met in _meet(ax, x_N[-1], names)]
+        ends = [end for end, fits in zip(names, alone, strict=True) if fits] + ends
         label_ends(figure, ax, ends)
+        if len(names) > 1 and not all(alone):
+            lines = [Label(end.text, 0, 0, end.look["color"]) for end in names]
+            order = sorted(range(len(names)), key=alone.__getitem__)
+            label_lines(
+                figure, ax, [lines[i] for i in order if not alone[i]],
+                [np.stack([x_N, y_of[names[i].text]], axis=1) for i in order],
+            )  # fmt: skip
     logarithmic = {
         (True, False): ", x axis",
         (False, True): ", y axis",
@@ -128,6 +140,59 @@ def curves(
         f"Curves of {y_label} against {x_label} from {_number(x_N[0])} to {_number(x_N[-1])}"
         f"{scale and scale + ' logarithmic'}. " + " ".join(sentences),
     )
+
+
+def stems(rows: Mapping[str, Tensor | Sequence[float]], *, x_label: str, y_label: str) -> Picture:
+    """What each of some tokens has, one row of stems for each named set of numbers.
+
+    Unlike a curve it draws nothing between two tokens, where nothing is.
+
+    Args:
+        rows: for each row's title its values ``[N]``, for the tokens 0 .. N-1.
+        x_label: what is counted along the x axis.
+        y_label: what the stems measure, in few letters.
+
+    Returns:
+        The figure; its sentence says of each row how many stems are above 0, and which is largest.
+
+    Raises:
+        TypeError: values that are no numbers, or a text that is no str.
+        ValueError: no rows, rows of different lengths, or a value that is not finite.
+    """
+    check_named("rows", rows)
+    check_words(x_label=x_label, y_label=y_label)
+    values_of = {title: numbers(f"rows[{title!r}]", row, 1) for title, row in rows.items()}
+    count = len(next(iter(values_of.values())))
+    told = []
+    with style():
+        figure, axes = new_figure(0.9 + 1.15 * len(rows), len(rows), sharex=True, sharey=True)
+        for ax, (title, values_N) in zip(axes, values_of.items(), strict=True):
+            if len(values_N) != count:
+                raise ValueError(
+                    f"rows must all have {count} values as the first has, got {len(values_N)} "
+                    f"for {title!r}"
+                )
+            ax.vlines(range(count), 0, values_N, color=palette.TEAL.light, linewidth=1.6)
+            ax.axhline(0, color=INK, linewidth=0.8)
+            ax.plot(values_N, "o", color=palette.TEAL.light, markersize=4, clip_on=False)
+            ax.set_title(fitted(title))
+            ax.set_ylabel(plain(y_label))
+            above, top = int((values_N > 0).sum()), int(values_N.argmax())
+            largest = f", the largest is {_number(values_N[top])} at {top}" if above else ""
+            told.append(f"{title}: {above} of {count} are above 0{largest}")
+        even_axis(axes[-1].xaxis)
+        even_axis(axes[-1].yaxis, 3)
+        axes[-1].set_ylim(min(0, *(values_N.min() for values_N in values_of.values())))
+        axes[-1].set_xlabel(plain(x_label))
+    return Picture(figure, f"Stems of {y_label} for each {x_label}. {'; '.join(told)}.")
+
+
+def _meet(ax: Axes, x: float, ends: Sequence[End]) -> list[bool]:
+    """For each end, whether another curve ends at its place."""
+    ax.get_xlim(), ax.get_ylim()  # matplotlib sets the limits when it is asked for them
+    points = np.array([(x, end.y) for end in ends])
+    heights = (ax.transScale + ax.transLimits).transform(points)[:, 1]
+    return [bool((np.abs(heights - h) < _MERGED).sum() > 1) for h in heights]
 
 
 def _course(y_N: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from moe_tutorial.figures.palette import readable_as
 from moe_tutorial.figures.style import WIDTH, plain
 from moe_tutorial.figures.vector import SMALLEST
 
@@ -29,7 +30,7 @@ class End(NamedTuple):
 
 
 def label_ends(figure: Figure, ax: Axes, ends: Sequence[End], letters: int = 18) -> None:
-    """Write each curve's name at the right of its end; names that would overlap move apart.
+    """Write each curve's name at the right of its end, in its colour; names that meet move apart.
 
     Afterwards the axes keep their place: call it last.
 
@@ -60,6 +61,7 @@ def label_ends(figure: Figure, ax: Axes, ends: Sequence[End], letters: int = 18)
     for text, end, y, place in zip(texts, ends, wanted, places, strict=True):
         text.set_transform(figure.dpi_scale_trans)
         text.set_position(((box.x1 + LEADER) / 72, place / 72))
+        text.set_color(readable_as(end.look["color"]))
         xs = (box.x1 + 3, box.x1 + BEND, box.x1 + LEADER - 2.5)
         look = {"linewidth": 1.2, "transform": figure.dpi_scale_trans, **end.look}
         figure.add_artist(Line2D(np.array(xs) / 72, np.array([y, place, place]) / 72, **look))

@@ -94,6 +94,30 @@ def readable_on(colour: str) -> str:
     return PAGE.light if 0.299 * red + 0.587 * green + 0.114 * blue < 127.5 else PAGE.dark
 
 
+def readable_as(colour: str) -> str:
+    """The colour for words about what has this colour: itself, where it reads 4.5:1 on both pages.
+
+    Grey ones get a darker grey, and others the colour of all words.
+    """
+    if colour == GREY.light:
+        return MUTED.light
+    pair = PAGES[_NAMES[colour]]
+    reads = min(contrast(pair.light, PAGE.light), contrast(pair.dark, PAGE.dark)) >= 4.5
+    return colour if reads else INK.light
+
+
+def contrast(one: str, other: str) -> float:
+    """How far two colours differ in lightness, from 1 to 21, as WCAG counts it."""
+    low, high = sorted(_luminance(colour) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 def themed(svg: str) -> str:
     """A figure's SVG in the pages' variables, so that it follows their theme.
 

@@ -10,12 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from moe_tutorial.figures.style import QUIET, plain
+from moe_tutorial.figures.palette import readable_as
+from moe_tutorial.figures.style import INK, QUIET, plain
 from moe_tutorial.figures.vector import SMALLEST
 
 _DISTANCES = (6, 9, 13, 18, 25, 34, 45, 58)  # from a point to its label, in points
 _ANGLES = np.deg2rad([45, 0, 90, 135, -45, -90, 180, -135, 20, -20, 70, -70, 110, -110, 160, -160])
 _ALONE = 16  # from this distance on, a line leads from the point to its label
+_TOGETHER = 6  # points between two places that are one to a reader
+_AIR = 3  # between a label and the edge of the axes
+_APART = 40  # points from a curve to the next one: more do not make its name any clearer
 
 
 class Label(NamedTuple):
@@ -24,6 +28,7 @@ class Label(NamedTuple):
     text: str
     x: float
     y: float
+    colour: str = INK  # of its point: the words have it, too, where it can be read
     needed: bool = True  # others are left out where they have no free place
 
 
@@ -47,18 +52,23 @@ def place_labels(
 ) -> None:
     """Write each label at the nearest free place around its point, the first label first.
 
+    Points at one place that have the same words get them once.
     Afterwards the axes keep their place: call it last.
     """
     fix_layout(figure)
     frame = ax.get_window_extent()
     margins, weights, spots = _spots(ax, obstacles)
     taken: list[np.ndarray] = []
+    written: list[tuple[str, np.ndarray]] = []
     for label in labels:
+        point = ax.transData.transform((label.x, label.y))
+        if any(t == label.text and np.hypot(*(p - point)) < _TOGETHER for t, p in written):
+            continue
+        written.append((label.text, point))
         text = figure.text(0, 0, plain(label.text), size=SMALLEST, linespacing=1.2, va="bottom")
         text.set_in_layout(False)
         extent = text.get_window_extent()
         size = np.array([extent.width, extent.height])
-        point = ax.transData.transform((label.x, label.y))
         choices = []
         for distance in _DISTANCES:
             for angle in _ANGLES:
@@ -67,23 +77,65 @@ def place_labels(
                 low = point + distance * way - size * (1 - np.sign(np.round(way, 6))) / 2
                 box = np.concatenate([low, low + size])
                 cost = distance / 10 + _cost(box, spots, margins, weights, taken, frame)
-                choices.append((cost, distance, box))
-        cost, distance, box = min(choices, key=lambda choice: choice[0])
+                leader = _leader(point, box) if distance >= _ALONE else np.empty((0, 2))
+                cost += _crossed(leader, spots, weights)
+                choices.append((cost, leader, box))
+        cost, leader, box = min(choices, key=lambda choice: choice[0])
         if cost >= 100 and not label.needed:
             text.remove()
             continue
         taken.append(box)
         text.set_transform(figure.dpi_scale_trans)
         text.set_position(tuple(box[:2] / 72))
-        if distance >= _ALONE:
-            near = np.clip(point, box[:2], box[2:])
-            start = point + (near - point) * min(1, 5 / max(float(np.hypot(*(near - point))), 1))
+        text.set_color(readable_as(label.colour))
+        if len(leader):
             figure.add_artist(
                 Line2D(
-                    *np.stack([start, near], axis=1) / 72,
+                    *leader[[0, -1]].T / 72,
                     color=QUIET, linewidth=0.8, transform=figure.dpi_scale_trans,
                 )
             )  # fmt: skip
+
+
+def label_lines(
+    figure: Figure, ax: Axes, lines: Sequence[Label], curves_N2: list[np.ndarray]
+) -> None:
+    """Write each curve's name beside it, where it lies furthest from the others.
+
+    Args:
+        figure: the figure.
+        ax: its axes, whose place is fixed.
+        lines: the names in their colours; their places are looked for.
+        curves_N2: for each name its curve's points; further curves have no name here.
+    """
+    figure.draw_without_rendering()
+    frame = ax.get_window_extent()
+    xs = frame.x0 + frame.width * np.linspace(0.03, 0.9, 88)
+    drawn = [ax.transData.transform(curve_N2).T for curve_N2 in curves_N2]
+    ys = np.array([np.interp(xs, *points) for points in drawn])
+    placed = []
+    for i, line in enumerate(lines):
+        others = np.abs(np.delete(ys, i, 0) - ys[i]).min(0, initial=_APART)
+        at = int(others.argmax())
+        place = ax.transData.inverted().transform((xs[at], ys[i, at]))
+        placed.append(line._replace(x=float(place[0]), y=float(place[1])))
+    place_labels(figure, ax, placed, [Obstacle(curve_N2, 3) for curve_N2 in curves_N2])
+
+
+def _leader(point: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Places along the line from a point to its label, a few points away from the point."""
+    near = np.clip(point, box[:2], box[2:])
+    start = point + (near - point) * min(1, 5 / max(float(np.hypot(*(near - point))), 1))
+    return np.linspace(start, near, int(np.hypot(*(near - start)) / 2) + 2)
+
+
+def _crossed(leader: np.ndarray, spots: np.ndarray, weights: np.ndarray) -> float:
+    """How bad it is what a leader crosses; the curve of its own point is left behind at once."""
+    away = leader[1:]
+    if not len(away) or not len(spots):
+        return 0.0
+    near = np.abs(away[:, None] - spots).max(-1) < 1.6
+    return float(weights[near.any(0)].sum())
 
 
 def _spots(ax: Axes, obstacles: Sequence[Obstacle]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,6 +172,6 @@ def _cost(
         if x0 < a1 + 3 and a0 < x1 + 3 and y0 < b1 + 1 and b0 < y1 + 1:
             cost += 10_000
     left, low, right, high = frame.extents
-    if x0 < left or x1 > right or y0 < low or y1 > high:
+    if x0 < left + _AIR or x1 > right - _AIR or y0 < low + _AIR or y1 > high - _AIR:
         cost += 10_000
     return cost

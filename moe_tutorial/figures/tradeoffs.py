@@ -22,6 +22,8 @@ from moe_tutorial.figures.style import (
     style,
 )
 
+_MANY = 5  # settings: a number at each point of more would be a thicket
+
 
 def trade_off(
     remedies: Mapping[str, tuple[Sequence[float], Tensor, Tensor]],
@@ -35,9 +37,9 @@ def trade_off(
 
     A point is the mean over the seeds and its cross reaches from the smallest to the largest seed;
     means alone have none.
-    The point of each remedy with the lowest y is named with its setting, and the others where
-    there is a place. Where y reaches over more than a factor of four, or x over more than ten, its
-    axis is logarithmic, so that points near 0 stand apart.
+    Each remedy is named at its last point. Of up to five settings, each is written at its point,
+    of more only the first and the last one. Where y reaches over more than a factor of four, or x
+    over more than ten, its axis is logarithmic, so that points near 0 stand apart.
 
     Args:
         remedies: for each of up to four names its settings ``[N]``, and x and y ``[N, seeds]``.
@@ -66,7 +68,7 @@ def trade_off(
             f"remedies must hold at most {len(SERIES)} names, got {listing(list(remedies))}"
         )
     points_of = {name: _points(name, *entry) for name, entry in remedies.items()}
-    sentences, labels, ends, obstacles = [], [], [], []
+    sentences, labels, others, obstacles = [], [], [], []
     xs, ys = ([entry[i].flatten() for entry in points_of.values()] for i in (1, 2))
     with style():
         figure, (ax,) = new_figure(4.3)
@@ -78,13 +80,10 @@ def trade_off(
             line = np.stack([x_N, y_N], axis=1)
             obstacles += [Obstacle(line, 2), Obstacle(line, 4, joined=False)]
             best, last = int(y_N.argmin()), len(x_N) - 1
-            labels.append(
-                Label(f"{name},\n{setting.format(settings[best])}", line[best, 0], line[best, 1])
-            )
-            ends += [
-                Label(setting.format(settings[n]), line[n, 0], line[n, 1], needed=False)
-                for n in sorted(range(len(line)), key=lambda n: n not in (0, last))
-                if n != best
+            labels.append(Label(f"{name},\n{setting.format(settings[last])}", *line[last], colour))
+            others += [
+                Label(setting.format(settings[n]), *line[n], colour)
+                for n in range(0, last, 1 if last < _MANY else last)
             ]
             told = [
                 f"at {settings[n]:g} {x_N[n]:.3g} and {y_N[n]:.3g}"
@@ -112,7 +111,7 @@ def trade_off(
                 even_axis(axis)
         ax.set_xlabel(plain(x_label))
         name_y(ax, y_label)
-        place_labels(figure, ax, labels + ends, obstacles)
+        place_labels(figure, ax, labels + others, obstacles)
     several = any(x_NS.shape[1] > 1 for _, x_NS, _ in points_of.values())
     spread = ", mean over the seeds with the range from the smallest to the largest"
     return Picture(

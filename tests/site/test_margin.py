@@ -15,15 +15,22 @@ from .test_pages import soup
 
 CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 CITING = "notebooks/04_temperature_sampling.html"
-# Asides of two kinds, as the build makes them, put into a page after its first paragraph.
+# Asides of two kinds, as the build makes them: to the last block of a page's first section, and to none.
 ADD_ASIDES = """() => {
-  const paragraph = document.querySelector(".bd-article section > p:not([class])");
-  const words = "<strong>Aside.</strong> " + "Words that nobody needs. ".repeat(9);
-  const aside = `<span class="beside aside" role="note"><span>${words}</span></span>`;
-  paragraph.insertAdjacentHTML("beforeend", aside);
-  paragraph.insertAdjacentHTML("afterend", `<p class="only-aside">${aside}</p>`);
+  const section = document.querySelector(".bd-article section section");
+  const note = document.createElement("div");
+  note.setAttribute("role", "note");
+  note.className = "beside aside";
+  note.innerHTML = "<p><strong>Aside.</strong> " + "Words that nobody needs. ".repeat(40) + "</p>";
+  const around = document.createElement("div");
+  around.className = "annotated";
+  const block = [...section.querySelectorAll(":scope > :is(p, .cell)")].pop();
+  block.replaceWith(around);
+  around.append(block, note);
+  section.before(note.cloneNode(true));
 }"""
-# Where notes and everything else of the article stand; a note is to begin near the line it is for.
+# Where notes, headings and everything else of the article stand. A note is to begin near the line it
+# is for, and an aside at the top of its block, if no note above it is in the way.
 PLACES = """() => {
   const box = e => { const { left, right, top, bottom } = e.getBoundingClientRect();
                      return { left, right, top, bottom }; };
@@ -33,13 +40,16 @@ PLACES = """() => {
     ".bd-article :is(p, li, pre, table, figure, svg, img, h1, h2, h3, .math, .cell, dl, footer)")]
     .filter(e => !e.closest(".beside, .cards") && e.checkVisibility());
   return {
-    notes: shown.map(e => {
+    notes: shown.map((e, i) => {
       const place = (e.previousElementSibling ?? e.parentElement).getBoundingClientRect();
       const { top } = e.getBoundingClientRect();
+      const free = Math.max(place.top, i ? shown[i - 1].getBoundingClientRect().bottom : 0);
       return { ...box(e), said: e.textContent.slice(0, 40),
-        drift: Math.min(top - place.top, Math.abs(top - place.bottom)) };
+        drift: e.matches(".annotated > *") ? top - free
+          : Math.min(top - place.top, Math.abs(top - place.bottom)) };
     }),
     others: others.map(e => ({ ...box(e), said: e.tagName + " " + e.textContent.slice(0, 40) })),
+    headings: others.filter(e => e.matches("h1, h2, h3")).map(e => e.getBoundingClientRect().top),
     end: document.querySelector(".bd-article").getBoundingClientRect().bottom,
     width: document.documentElement.scrollWidth,
   };
@@ -82,6 +92,9 @@ def test_notes_stand_beside_their_lines_and_on_nothing(path: str, tab: Page) -> 
             if overlap(note, other)
         ]
         assert not crossed, width
+        for note in notes:
+            cut = [top for top in places["headings"] if note["top"] < top < note["bottom"]]
+            assert not cut, f"{note['said']} goes on beside the next section"
         assert all(note["right"] <= width and note["bottom"] <= places["end"] for note in notes)
         assert places["width"] == width
 
