@@ -91,7 +91,7 @@ bring("xray", (config, { root, form, hand }) => {
     const title = `Favourite tokens of expert ${expert}`;
     return panel("favourites", 22 + 18 * Math.max(1, rows.length), `${title}: ${safe(listing(words))}.`, [
       text(0, 12, title, "title start"),
-      ...rows.map((row, i) => text(0, 32 + 18 * i, safe(row.join("  ")), "start words")),
+      ...rows.map((row, i) => text(0, 32 + 18 * i, safe(row.join("\u00a0 ")), "start words")),
     ]);
   }
 

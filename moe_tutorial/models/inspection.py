@@ -6,7 +6,7 @@ with trace(model) as recording: model(...)   ->   recording.trace()             
 import inspect
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,27 +70,18 @@ def trace(
             + "; pass the places of some of them"
         )
     handles = []
-    writer = None if file is None else TraceWriter(file)
-    recording = Recording(type(model).__name__, chosen, writer, file)
-    try:
-        if writer is not None:
-            writer.__enter__()
-        handles.append(model.register_forward_pre_hook(recording.begin, with_kwargs=True))
-        handles.append(model.register_forward_hook(recording.end, always_call=True))
-        for place, layer in enumerate(chosen):
-            handles.append(recording.watch(place, layer.module))
-        yield recording
-        recording.flush()
-    except BaseException as error:
-        if writer is not None:
-            writer.__exit__(type(error))
-        raise
-    else:
-        if writer is not None:
-            writer.__exit__(None)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with nullcontext() if file is None else TraceWriter(file) as writer:
+        recording = Recording(type(model).__name__, chosen, writer, file)
+        try:
+            for place, layer in enumerate(chosen):
+                handles.append(recording.watch(place, layer.module))
+            handles.append(model.register_forward_pre_hook(recording.begin, with_kwargs=True))
+            handles.append(model.register_forward_hook(recording.end, always_call=True))
+            yield recording
+            recording.flush()
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 @dataclass
@@ -107,7 +98,6 @@ class Recording:
     _inputs: tuple[Tensor, Tensor, Tensor, Tensor | None] | None = None
     _sequences: int = 0  # begun so far
     _last: tuple[int, int] = (0, 0)  # how many sequences there were, and tokens in each
-    _parts: int = 0  # written so far
 
     def trace(self) -> Trace:
         """All that was recorded.

@@ -63,7 +63,7 @@ def moe_layers(model: nn.Module) -> list[Layer]:
     for name, module in model.named_modules():
         kind = type(module).__name__
         if isinstance(module, MoELayer):
-            found.append(Layer(name, module, module.router.centroids_ED.shape[0]))
+            found.append(Layer(name, module, module.router.num_experts))
         elif kind.endswith("Experts") and type(module).__module__.startswith("transformers."):
             parameters = tuple(inspect.signature(module.forward).parameters)
             if parameters[1:3] in _IDS_AND_WEIGHTS:
