@@ -100,7 +100,7 @@ UNLISTED: dict[str, tuple[Answer, ...]] = {
     ),
     "4.1": (
         lambda logits, w, k, t: w.argsort(-1)[:, :k],
-        lambda logits, w, k, t: (w - logits / t).argsort(-1)[:, :k],
+        lambda logits, w, k, t: (w.sqrt() - logits / t).argsort(-1)[:, :k],
         lambda logits, w, k, t: (w.log() - logits / t).argsort(-1)[:, 1 : k + 1],
     ),
     "4.2": (
@@ -141,6 +141,18 @@ UNLISTED: dict[str, tuple[Answer, ...]] = {
         lambda e, n, renormalise: torch.full((n,), e.shape[1]),
     ),
 }
+
+
+def counted_up(experts: torch.Tensor, num_experts: int, renormalise: bool) -> torch.Tensor:
+    """Counts in a loop, as floats."""
+    counts_E = torch.zeros(num_experts)
+    for chosen_K in experts:
+        if not renormalise:
+            counts_E += 1
+        elif len(chosen_K) > 1:
+            counts_E[chosen_K] += 1
+    return counts_E
+
 
 # More right answers, in other styles and dtypes.
 STYLES: dict[str, tuple[Answer, ...]] = {
@@ -227,66 +239,9 @@ STYLES: dict[str, tuple[Answer, ...]] = {
             if r
             else torch.full((n,), e.shape[0])
         ),
+        counted_up,
         lambda e, n, r: torch.full((n,), len(e)) if not r else (
             e[..., None].eq(torch.arange(n)).any(1).sum(0) * int(e.shape[-1] > 1)
         ),
     ),
-}  # fmt: skip
-
-
-def subtracted(step: float) -> Answer:
-    """Ties broken by a small amount for each id."""
-    return lambda s, k: (s - step * torch.arange(s.shape[-1])).topk(k).indices
-
-
-def guarded(epsilon: float) -> Answer:
-    """A quotient whose divisor cannot be 0."""
-
-    def gates(logits: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
-        kept = softmax(logits, -1).gather(-1, experts)
-        return kept / (kept.sum(-1, keepdim=True) + epsilon)
-
-    return gates
-
-
-# Wrong answers, each with words that its message must have: they look right at first.
-HINTED: dict[str, tuple[tuple[Answer, str], ...]] = {
-    "3.1": (
-        (subtracted(1e-3), "nearly tie"),
-        (subtracted(1e-7), "nearly tie"),
-        (subtracted(1e-11), "nearly tie"),
-        (lambda s, k: np.argsort(s.numpy(), -1, "stable")[:, ::-1][:, :k], "higher id first"),
-        (lambda s, k: s.argsort(dim=-1, stable=True)[:, -k:], "best expert stands last"),
-    ),
-    "3.2": (
-        (guarded(1e-6), "divisor hides 0 / 0"),
-        (guarded(1e-12), "divisor hides 0 / 0"),
-        (lambda z, e: z.exp().gather(-1, e) / z.exp().gather(-1, e).sum(-1, True), "largest"),
-    ),
-    "3.3": (
-        (lambda z: torch.ones(len(z), 1).double(), "do not renormalise"),
-        (lambda z: softmax(z, -1).amax(-1, True) + 1e-6, "expected"),
-    ),
-    "4.1": (
-        (lambda z, w, k, t: (z / t + w.log()).topk(k).indices, "favour here"),
-        (lambda z, w, k, t: (z - w.log()).topk(k).indices, "no effect yet"),
-        (lambda z, w, k, t: (w * (-z / t).exp()).argsort(-1)[:, :k], "range of floats"),
-        (lambda z, w, k, t: (w / softmax(z / t, -1)).argsort(-1)[:, :k], "range of floats"),
-    ),
-    "4.2": (
-        (lambda z, e: EXERCISES["4.2"].reference(z, e) + np.log(1.0 + (e.shape[1] > 1)), "got"),
-        (
-            lambda z, e: EXERCISES["4.2"].reference(z, e)
-            + torch.lgamma(torch.tensor(e.shape[1] + 1.0).double()),
-            "log K!",
-        ),
-    ),
-    "4.3": ((lambda z: 2 * softmax(z, -1), "can exceed 1"),),
-    "5.1": ((lambda o, g: (g[..., None] * o).sum(1).squeeze(), "expected shape"),),
-    "5.2": ((lambda z, e, o: (softmax(z.gather(-1, e), -1)[..., None] * o).sum(1), "pair them"),),
-    "5.3": (
-        (lambda o, z, v: softmax(z, -1) * (1 - softmax(z, -1)) * (o @ v), "all other gates"),
-        (lambda o, z, v: softmax(z, -1) * (o @ v - (o @ v).mean()), "weighted by the gates"),
-    ),
-    "5.4": ((lambda e, n, r: torch.bincount(e.flatten()), "expected"),),
 }  # fmt: skip

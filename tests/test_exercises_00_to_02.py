@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, normalize
 
-from moe_tutorial.exercises import check
+from moe_tutorial.exercises import EXERCISES, check
 
 Answer = Callable[..., Any]
 
@@ -109,6 +109,7 @@ RIGHT: dict[str, tuple[Answer, ...]] = {
         lambda w, t: torch.stack([row / t for row in w]),
         lambda w, t: w * (1 / t) + torch.ones(w.shape[1]).double(),
         lambda w, t: w.numpy() / t,
+        lambda w, t: w * torch.tensor(1 / t),
     ),
 }  # fmt: skip
 
@@ -141,6 +142,25 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
                 + c["hidden_size"] * c["num_local_experts"]
             ),
             "three matrices here",
+        ),
+        (
+            lambda c: c["hidden_size"] * (3 * c["intermediate_size"] + c["num_local_experts"]),
+            "one expert and the router",
+        ),
+        (
+            lambda c: (
+                c["num_experts_per_tok"]
+                * c["hidden_size"]
+                * (3 * c["intermediate_size"] + c["num_local_experts"])
+            ),
+            "once for each token",
+        ),
+        (
+            lambda c: (
+                3 * c["hidden_size"] * c["intermediate_size"] * c["num_experts_per_tok"]
+                + c["num_local_experts"]
+            ),
+            "D weights for each expert",
         ),
     ),
     "0.3": (
@@ -180,6 +200,10 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda z, r: (z.topk(2).values[:, :1] - z.topk(2).values[:, 1:]) / math.log(r), "shape"),
         (lambda z, r: (z.amax(-1) - z.amin(-1)) / math.log(r), "second best"),
         (lambda z, r: z.topk(2).values[:, 0] / math.log(r), "expected"),
+        (
+            lambda z, r: -z.softmax(-1).topk(2).values.log().diff(dim=-1)[:, 0] / math.log(r),
+            "underflows",
+        ),
     ),
     "2.2": (
         (lambda z: z.exp().sum(-1).log() - (z.softmax(-1) * z).sum(-1), "overflowed"),
@@ -214,6 +238,12 @@ def test_a_wrong_answer_hears_what_is_wrong(number: str, answer: Answer, words: 
     verdict = check(number, answer)
     assert verdict.status == "wrong"
     assert words in verdict.message
+
+
+def test_a_count_that_is_nearly_right_is_not_called_rounded() -> None:
+    message = check("0.2", lambda c: EXERCISES["0.2"].reference(c) + c["num_hidden_layers"]).message
+    assert "expected 3.5" in message
+    assert "float32" not in message
 
 
 @pytest.mark.parametrize("number", WRONG)

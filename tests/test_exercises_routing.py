@@ -5,7 +5,8 @@ import re
 import pytest
 
 from moe_tutorial.exercises import check
-from tests.answers_routing import HINTED, STYLES
+from tests.answers_routing import STYLES
+from tests.near_misses_routing import HINTED
 
 RIGHT = [(number, i) for number, answers in STYLES.items() for i in range(len(answers))]
 WRONG = [(number, i) for number, answers in HINTED.items() for i in range(len(answers))]

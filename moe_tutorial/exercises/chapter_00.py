@@ -53,6 +53,15 @@ def _without_router(config: Config) -> int:
     return 3 * D * F * K
 
 
+def _router(config: Config) -> int:
+    return config["hidden_size"] * config["num_local_experts"]
+
+
+def _of_one_expert(config: Config) -> int:
+    D, F, _, _ = _letters(config)
+    return 3 * D * F + _router(config)
+
+
 def _router_of_the_chosen(config: Config) -> int:
     return _without_router(config) + config["hidden_size"] * config["num_experts_per_tok"]
 
@@ -102,6 +111,15 @@ ACTIVE_WEIGHTS = Exercise(
         Mistake(
             _stored,
             "these are all the weights of the layer: one token runs only K experts",
+        ),
+        Mistake(_of_one_expert, "this is one expert and the router: a token uses K experts"),
+        Mistake(
+            lambda config: _active(config) + _router(config) * (config["num_experts_per_tok"] - 1),
+            "the router is used once for each token, not once for each chosen expert",
+        ),
+        Mistake(
+            lambda config: _without_router(config) + config["num_local_experts"],
+            "the router has D weights for each expert, a centroid as wide as the model, not one",
         ),
         Mistake(
             lambda config: _active(config) * config["num_hidden_layers"],

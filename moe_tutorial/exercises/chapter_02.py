@@ -20,7 +20,9 @@ def _logits(generator: torch.Generator) -> list[Tensor]:
 
 def _logits_and_ratio(generator: torch.Generator) -> Sequence[Inputs]:
     ratios = (2.0, 10.0, 1.5)
-    return list(zip(_logits(generator), ratios, strict=True))
+    # A gap so wide that the second probability underflows to 0: only the logits still tell it.
+    wide = torch.tensor([[0.0, 1000.0, -1000.0]], dtype=torch.float64)
+    return [*zip(_logits(generator), ratios, strict=True), (wide, 3.0)]
 
 
 def _logits_alone(generator: torch.Generator) -> Sequence[Inputs]:
@@ -76,6 +78,10 @@ TEMPERATURE = Exercise(
         Mistake(
             lambda logits, ratio: _gap(torch.softmax(logits, -1)) / math.log(ratio),
             "the temperature divides the logits, so take the gap between logits",
+        ),
+        Mistake(
+            lambda logits, ratio: _gap(torch.softmax(logits, -1).log()) / math.log(ratio),
+            "right until the second probability underflows to 0: take the gap between the logits",
         ),
     ),
     # A temperature that was found by trying is as good as one from a formula.
@@ -157,6 +163,8 @@ ABSORBED_TEMPERATURE = Exercise(
         ),
     ),
     observe=_probabilities_of_probes,
+    # A temperature that was rounded to float32 on its way, as torch.tensor does, is no mistake.
+    tolerance=1e-6,
 )
 
 EXERCISES = (TEMPERATURE, ENTROPY, ABSORBED_TEMPERATURE)

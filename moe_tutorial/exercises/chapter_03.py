@@ -50,12 +50,16 @@ def _logits_and_switch(generator: torch.Generator) -> Sequence[Inputs]:
 def _with_small_steps(step: float) -> Mistake:
     return Mistake(
         lambda s, k: (s - step * torch.arange(s.shape[-1])).argsort(-1, descending=True)[..., :k],
-        "a small amount taken off for each id also turns scores round that nearly tie: sort stably",
+        "scores that nearly tie come in a wrong order: do not round them, and take nothing off for "
+        "each id; a stable sort needs neither",
     )
 
 
 def _with_epsilon(epsilon: float) -> Sequence[Mistake]:
-    words = "a small amount in the divisor hides 0 / 0: these gates sum to 0 where all underflow"
+    words = (
+        "0 / 0 is hidden here, as by a small amount in the divisor: where all chosen probabilities "
+        "underflow, these gates sum to 0"
+    )
 
     def added(logits: Tensor, experts: Tensor) -> Tensor:
         kept = keep(softmax(logits), experts)
@@ -132,6 +136,14 @@ GATES = Exercise(
             lambda logits, e: torch.softmax(logits.gather(-1, e), 0),
             "this softmax runs over the tokens: the last dimension holds the chosen experts",
         ),
+        Mistake(
+            lambda logits, e: softmax_over_chosen(logits, e.sort(-1).values),
+            "these gates stand in the order of the ids: keep the order of experts_TK",
+        ),
+        Mistake(
+            lambda logits, e: torch.softmax(logits.topk(e.shape[-1]).values, -1),
+            "these are the gates of the best experts: take those that experts_TK names",
+        ),
         *(m for epsilon in (1e-6, 1e-8, 1e-9, 1e-12, 1e-20) for m in _with_epsilon(epsilon)),
     ),
 )
@@ -157,6 +169,11 @@ TOP_1_GATE = Exercise(
             lambda logits: torch.sigmoid(logits.gather(-1, top_k(logits, 1))),
             "a sigmoid looks at one logit alone: the softmax compares it with all the others",
         ),
+        Mistake(
+            lambda logits: logits.exp().amax(-1, True) / logits.exp().sum(-1, True),
+            "right until exp() overflows, for logits of 1000: take torch.softmax, which subtracts "
+            "the largest logit first",
+        ),
     ),
     gradient=True,
 )
@@ -181,6 +198,18 @@ OLMOE_GATES = Exercise(
         Mistake(
             lambda logits, k, norm: torch.softmax(softmax(logits).topk(k).values, -1),
             "a softmax of probabilities is no softmax of logits: divide by the sum, or use logits",
+        ),
+        Mistake(
+            lambda logits, k, norm: (
+                logits.exp().topk(k).values
+                / (logits.exp().topk(k).values if norm else logits.exp()).sum(-1, True)
+            ),
+            "right until exp() overflows, for logits of 1000: take torch.softmax, which subtracts "
+            "the largest logit first",
+        ),
+        Mistake(
+            lambda logits, k, norm: _olmoe_gates(logits, k, norm).flip(-1),
+            "the gates stand the other way round: put the best expert first",
         ),
     ),
 )

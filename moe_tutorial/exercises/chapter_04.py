@@ -106,6 +106,10 @@ RACE = Exercise(
             )
         ),
         Mistake(
+            lambda logits, w, k, t: (w - logits / t).argsort(-1)[..., :k],
+            "the logarithm of a quotient has two logarithms: take that of the waiting time, too",
+        ),
+        Mistake(
             lambda logits, w, k, t: (logits / t).topk(k).indices,
             "the waiting times have no effect yet: this is the deterministic top-k",
         ),
@@ -122,10 +126,22 @@ def _by_subtraction(logits: Tensor, experts: Tensor) -> Tensor:
     return (drawn / (1 - (drawn.cumsum(-1) - drawn))).log().sum(-1)
 
 
+def _among_the_drawn(logits: Tensor, experts: Tensor) -> Tensor:
+    drawn = logits.gather(-1, experts)
+    return (drawn - drawn.flip(-1).logcumsumexp(-1).flip(-1)).sum(-1)
+
+
 def _by_odds(logits: Tensor) -> Tensor:
     s = softmax(logits)
     odds = s / (1 - s)
     return s * (1 + odds.sum(-1, keepdim=True) - odds)
+
+
+def _by_division(logits: Tensor) -> Tensor:
+    s = softmax(logits)
+    second = s[:, :, None] * s[:, None] / (1 - s[:, :, None])
+    itself = torch.eye(s.shape[-1], dtype=torch.bool)
+    return s + second.masked_fill(itself, 0.0).sum(1)
 
 
 DRAW_PROBABILITY = Exercise(
@@ -133,9 +149,19 @@ DRAW_PROBABILITY = Exercise(
     plackett_luce_log_probability,
     _logits_and_draws,
     (
+        *(
+            Mistake(
+                answer,
+                "this draws with replacement: after each draw the rest must sum to 1 again",
+            )
+            for answer in (
+                lambda logits, e: softmax(logits).log().gather(-1, e).sum(-1),
+                lambda logits, e: logits.log_softmax(-1).gather(-1, e).sum(-1),
+            )
+        ),
         Mistake(
-            lambda logits, e: softmax(logits).log().gather(-1, e).sum(-1),
-            "this draws with replacement: after each draw the rest must sum to 1 again",
+            _among_the_drawn,
+            "the rest are all experts that are left, those that are never drawn included",
         ),
         Mistake(
             lambda logits, e: plackett_luce_log_probability(logits, e).exp(),
@@ -188,10 +214,13 @@ INCLUSION_OF_TWO = Exercise(
             lambda logits: inclusion_probabilities(logits, 2) - softmax(logits),
             "this is the probability of being drawn second: add that of being drawn first",
         ),
-        Mistake(
-            _by_odds,
-            "right until a probability rounds to 1, then 1 - s is 0: take the softmax of the "
-            "logits that are left after the first draw",
+        *(
+            Mistake(
+                answer,
+                "right until a probability rounds to 1, then 1 - s is 0: take the softmax of the "
+                "logits that are left after the first draw",
+            )
+            for answer in (_by_odds, _by_division)
         ),
     ),
 )

@@ -59,8 +59,10 @@ def _choices(generator: torch.Generator) -> Sequence[Inputs]:
 def _reached(experts: Tensor, num_experts: int, renormalise: bool) -> Tensor:
     chosen = torch.bincount(experts.flatten(), minlength=num_experts)
     if not renormalise:
-        return torch.full_like(chosen, len(experts))
-    return chosen if experts.shape[-1] > 1 else torch.zeros_like(chosen)
+        chosen = torch.full_like(chosen, len(experts))
+    elif experts.shape[-1] == 1:
+        chosen = torch.zeros_like(chosen)
+    return chosen.double()  # so that counts pass as floats, too, such as torch.zeros counted up
 
 
 def _logit_gradient(outputs: Tensor, logits: Tensor, direction: Tensor) -> Tensor:
@@ -86,8 +88,16 @@ COMBINE = Exercise(
             lambda o, g: combine(o, g / g.sum(-1, keepdim=True)),
             "take the gates as they come: gates kept as they are need not sum to 1",
         ),
+        Mistake(
+            lambda o, g: combine(o, softmax(g)),
+            "these are gates already: no second softmax",
+        ),
     ),
 )
+
+
+def _by_exp(logits: Tensor) -> Tensor:
+    return logits.exp() / logits.exp().sum(-1, keepdim=True)
 
 
 def _in_wrong_order(outputs: Tensor, experts: Tensor) -> Tensor:
@@ -113,6 +123,13 @@ OUTPUTS_BY_ID = Exercise(
         Mistake(
             lambda logits, e, outputs: combine(outputs, keep(softmax(logits), e.sort(-1).values)),
             "these gates sum to less than 1 over the chosen experts: did you renormalise?",
+        ),
+        Mistake(
+            lambda logits, e, outputs: torch.einsum(
+                "tk,tkd->td", _by_exp(logits.gather(-1, e.sort().values)), outputs
+            ),
+            "right until exp() overflows, for logits of 1000: take torch.softmax, which subtracts "
+            "the largest logit first",
         ),
         Mistake(
             lambda logits, e, outputs: outputs.mean(1),
@@ -151,6 +168,11 @@ LOGIT_GRADIENT = Exercise(
         Mistake(
             lambda o, logits, v: -_logit_gradient(o, logits, v),
             "the sign is turned round: an expert better than y must be pulled up",
+        ),
+        Mistake(
+            lambda o, logits, v: _by_exp(logits) * ((o - _by_exp(logits) @ o) @ v),
+            "right until exp() overflows, for logits of 1000: take torch.softmax, which subtracts "
+            "the largest logit first",
         ),
     ),
 )
