@@ -115,6 +115,25 @@ LEAST_TIME = Exercise(
         ),
         Mistake(
             lambda c, w, peak, reading: max(
+                2 * w * c.numel() / peak, 2 * w * len(c.unique()) / reading
+            ),
+            "a weight of two bytes is bfloat16's: a float32 weight has four",
+        ),
+        Mistake(
+            lambda c, w, peak, reading: max(
+                2 * w * c.numel() / peak, 4 * w * len(c.unique(dim=0)) / reading
+            ),
+            "unique(dim=0) counts different rows of choices: count the different experts",
+        ),
+        Mistake(
+            lambda c, w, peak, reading: sum(
+                max(2 * w * rows / peak, 4 * w / reading)
+                for rows in c.unique(return_counts=True)[1]
+            ),
+            "the machine can read one expert while it multiplies another: compare the two totals",
+        ),
+        Mistake(
+            lambda c, w, peak, reading: max(
                 2 * w * len(c) / peak, 4 * w * len(c.unique()) / reading
             ),
             "each token runs through K experts, so T K rows are multiplied",
@@ -161,6 +180,14 @@ PADDED = Exercise(
         Mistake(
             lambda chosen, E, size: chosen.flatten().bincount(minlength=E) // size * size,
             "you round down, and rows would be lost: round up",
+        ),
+        Mistake(
+            lambda chosen, E, size: _padded(chosen, E, size).cumsum(0),
+            "these are the ends of the blocks: the question asks for the rows of each",
+        ),
+        Mistake(
+            lambda chosen, E, size: _padded(chosen[:, :1], E, size),
+            "these are the first choices alone: all K choices of a token need a row",
         ),
     ),
 )
@@ -218,6 +245,10 @@ SUM_IN_ORDER = Exercise(
         Mistake(
             lambda values: values.sum().item(),
             "torch.sum adds in an order of its own: add one value after another",
+        ),
+        Mistake(
+            lambda values: values.numpy().sum(),
+            "NumPy's sum adds in an order of its own, too: add one value after another",
         ),
     ),
     tolerance=EXACT,
