@@ -121,13 +121,23 @@ def test_the_books_own_model() -> None:
 
 # Blocks of transformers and the configuration of each: five that scale afterwards come first.
 BLOCKS = {
-    "beam": "BeamMoE", "laguna": "LagunaSparseMoeBlock", "minimax_m3_vl": "MiniMaxM3VLSparseMoeBlock",
-    "openai_privacy_filter": "OpenAIPrivacyFilterMLP", "step3p7": "Step3p7SparseMoeBlock",
-    "zaya": "ZayaSparseMoeBlock", "longcat_flash": "LongcatFlashMoE", "gpt_oss": "GptOssMLP",
-    "deepseek_v3": "DeepseekV3MoE", "deepseek_v2": "DeepseekV2Moe", "qwen2_moe": "Qwen2MoeSparseMoeBlock",
-    "phimoe": "PhimoeSparseMoeBlock", "inkling": "InklingMoE", "cohere2_moe": "Cohere2MoeSparseMoeBlock",
-    "lfm2_moe": "Lfm2MoeSparseMoeBlock", "nemotron_h": "NemotronHMoE",
-}  # fmt: skip
+    "beam": "BeamMoE",
+    "laguna": "LagunaSparseMoeBlock",
+    "minimax_m3_vl": "MiniMaxM3VLSparseMoeBlock",
+    "openai_privacy_filter": "OpenAIPrivacyFilterMLP",
+    "step3p7": "Step3p7SparseMoeBlock",
+    "zaya": "ZayaSparseMoeBlock",
+    "longcat_flash": "LongcatFlashMoE",
+    "gpt_oss": "GptOssMLP",
+    "deepseek_v3": "DeepseekV3MoE",
+    "deepseek_v2": "DeepseekV2Moe",
+    "qwen2_moe": "Qwen2MoeSparseMoeBlock",
+    "phimoe": "PhimoeSparseMoeBlock",
+    "inkling": "InklingMoE",
+    "cohere2_moe": "Cohere2MoeSparseMoeBlock",
+    "lfm2_moe": "Lfm2MoeSparseMoeBlock",
+    "nemotron_h": "NemotronHMoE",
+}
 
 
 def block_of(family: str) -> nn.Module:
@@ -329,13 +339,14 @@ def test_a_file_takes_what_memory_should_not_hold(
             mixtral(input_ids=tokens(3, 6, seed=seed))
     first, second = recording.trace(), memory.trace()
     same(first.experts_LTK, second.experts_LTK)
-    assert first.gates_LTK is not None and second.gates_LTK is not None
+    assert first.gates_LTK is not None
+    assert second.gates_LTK is not None
     same(first.gates_LTK, second.gates_LTK)
     same(first.sequences_T, second.sequences_T)
     assert PART > 1000
 
 
-class Oops(Exception):
+class OopsError(Exception):
     """Somebody else's mistake."""
 
 
@@ -343,15 +354,19 @@ def test_hooks_are_gone_whatever_happens(mixtral: Any, tmp_path: Path) -> None:
     before = hooks_of(mixtral)
 
     def fail(*_: Any) -> None:
-        raise Oops
+        raise OopsError
 
-    with pytest.raises(Oops), trace(mixtral, file=tmp_path / "trace.npz"):
-        mixtral(input_ids=tokens(1, 4))
-        raise Oops
+    def stop_half_way() -> None:
+        with trace(mixtral, file=tmp_path / "trace.npz"):
+            mixtral(input_ids=tokens(1, 4))
+            raise OopsError
+
+    with pytest.raises(OopsError):
+        stop_half_way()
     assert list(tmp_path.iterdir()) == []
     handle = mixtral.model.layers[1].register_forward_hook(fail)
     with trace(mixtral) as recording:
-        with pytest.raises(Oops):
+        with pytest.raises(OopsError):
             mixtral(input_ids=tokens(1, 4))
         handle.remove()
         mixtral(input_ids=tokens(1, 5))  # of the pass that failed, nothing is kept
