@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit nbval nbval-portable mutation reexecute colab site browser
 
-.PHONY: help setup book pdf test notebooks timings balance models more-experts bench weight lighthouse serve lab constraints clean $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks timings balance models more-experts tiny-moe bench weight lighthouse serve lab constraints clean $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make timings     measure and store what chapter 07 compares (leave the machine alone)'
 	@echo 'make balance     train and store what chapter 08 compares'
 	@echo 'make models      train and store dense and sparse language models (about half an hour)'
+	@echo 'make tiny-moe    train and store the small model that chapter 12 looks into (ten minutes)'
 	@echo 'make more-experts train and store what more experts buy (about two hours)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make lighthouse  what Lighthouse thinks of the built pages'
@@ -120,6 +121,10 @@ models: .venv/ready
 # Validation loss with 1 to 64 experts at equal training compute; runs that are stored already are kept.
 more-experts: .venv/ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.more_experts
+
+# The model that chapter 12 looks into; a run that was stopped goes on.
+tiny-moe: .venv/ready
+	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.tiny_moe
 
 serve:
 	@test -e $(BOOK)/index.html || { echo 'There is no book yet: run make book first.' >&2; exit 1; }

@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     last.save_pretrained(options.results)
     bytes_tokenizer().save_pretrained(options.results)
     losses = evaluate(
-        cast(LanguageModel, Trainee(last.to(torch.float32))),
+        cast(LanguageModel, Trainee(nn.Module.to(last, torch.float32))),
         text.validation,
         WINDOWS,
         settings.length,
@@ -149,9 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def stored(model: transformers.GraniteMoeForCausalLM) -> transformers.GraniteMoeForCausalLM:
     """A copy of the model in half precision, which is enough to use it."""
-    copied = copy.deepcopy(model).to(torch.float16)
-    copied.eval()
-    return copied
+    half = copy.deepcopy(model)
+    nn.Module.to(half, torch.float16)
+    return half
 
 
 if __name__ == "__main__":

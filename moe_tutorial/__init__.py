@@ -6,7 +6,7 @@
 - ``layer``: ``experts``, what brings tokens to them (``dispatch``), and the layer, ``moe``.
 - ``learning``: ``loads``, ``balance`` and ``capacity``, and a small ``language_model`` with its
   ``training``.
-- ``models``: published models.
+- ``models``: published models, and what a running one routes where.
 - ``uncertainty``: how far a decision can be trusted.
 
 Arrows run one way: ``routing`` imports from no other part, ``layer`` from ``routing``, the others
@@ -68,6 +68,9 @@ from moe_tutorial.learning.drops import expected_drops
 from moe_tutorial.learning.expert_choice import expert_choice
 from moe_tutorial.learning.causality import future_leak
 from moe_tutorial.learning.language_model import LanguageModel, Prediction
+
+from moe_tutorial.models.inspection import trace
+from moe_tutorial.models.traces import Trace
 # isort: on
 
 __version__ = "0.1.0"
@@ -88,6 +91,7 @@ __all__ = [
     "Router",
     "RouterConfig",
     "Routing",
+    "Trace",
     "combine",
     "cosine_scores",
     "dispatch",
@@ -121,6 +125,7 @@ __all__ = [
     "squared_variation",
     "switch_loss",
     "top_k",
+    "trace",
     "updated_bias",
     "within_capacity",
     "z_loss",

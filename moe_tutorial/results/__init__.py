@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -24,3 +25,13 @@ def stored(
     text = resources.files("moe_tutorial.results").joinpath(f"{name}.json").read_text("utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
+
+
+def tiny_moe() -> Path:
+    """The folder of the small model that chapter 12 looks into (``make tiny-moe``).
+
+    A Granite MoE of transformers over bytes, with its tokenizer: give the folder to
+    ``from_pretrained``. ``training.json`` says how it came about; ``snapshots.npz`` is the routing
+    of one text after more and more steps of training.
+    """
+    return Path(__file__).parent / "tiny_moe"
