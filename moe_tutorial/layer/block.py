@@ -69,7 +69,7 @@ class Block(nn.Module):
         width = (
             layer.out.out_features
             if isinstance(layer, FeedForward)
-            else layer.router.centroids_ED.shape[1]
+            else layer.router.model_width
         )
         if width != model_width:
             raise ValueError(f"layer must have width {model_width} as attention, got {width}")

@@ -48,7 +48,8 @@ class MoELayer(nn.Module):
 
     Args:
         router: chooses the experts.
-        experts: as many as the router knows, of its width.
+        experts: as many as the router knows, of its width; its null experts have no weights, and
+            return the token or nothing.
         shared: an expert that every token uses; None for none.
         shared_gate: whether a learned sigmoid of the token weighs the shared expert's output.
         gates_on: ``"output"``, or ``"input"`` to scale the token before its expert (Llama 4).
@@ -73,7 +74,8 @@ class MoELayer(nn.Module):
         check_kind("experts", experts, Experts)
         check_flag("shared_gate", shared_gate)
         check_choice("gates_on", gates_on, ("output", "input"))
-        num_experts, model_width = router.centroids_ED.shape
+        model_width = router.model_width
+        num_experts = router.num_experts - router.config.null_experts
         if experts.out_EDF.shape[:2] != (num_experts, model_width):
             raise ValueError(
                 f"experts must be {num_experts} of width {model_width} as in router, got "
@@ -87,6 +89,8 @@ class MoELayer(nn.Module):
                 )
         if shared_gate and shared is None:
             raise ValueError("shared_gate=True needs a shared expert, got shared=None")
+        if gates_on == "input" and router.config.null_experts:
+            raise ValueError("gates_on='input' needs a router without null experts")
         self.router = router
         self.experts = experts
         self.shared = shared
@@ -114,6 +118,8 @@ class MoELayer(nn.Module):
             u_TKD = (x_TD.unsqueeze(-2) * gates_TK.unsqueeze(-1)).to(x_TD.dtype)
             ones_TK1 = torch.ones_like(gates_TK).unsqueeze(-1)
             y_TD = self.experts(u_TKD, experts_TK.unsqueeze(-1), ones_TK1).sum(-2)
+        elif self.router.config.null_experts:
+            y_TD = self._with_null_experts(x_TD, experts_TK, gates_TK)
         else:
             y_TD = self.experts(x_TD, experts_TK, gates_TK)
         if self.shared is not None:
@@ -122,6 +128,19 @@ class MoELayer(nn.Module):
                 shared_TD = torch.sigmoid(self.shared_gate(x_TD)) * shared_TD
             y_TD = y_TD + shared_TD
         return MoEOutput(y_TD, routing)
+
+    def _with_null_experts(self, x_TD: Tensor, experts_TK: Tensor, gates_TK: Tensor) -> Tensor:
+        # Weights are there for the first experts only. Another one takes the place of a null
+        # expert and gets the gate 0.
+        null_TK = experts_TK >= len(self.experts.out_EDF)
+        y_TD: Tensor = self.experts(
+            x_TD, experts_TK.masked_fill(null_TK, 0), gates_TK.masked_fill(null_TK, 0)
+        )
+        if self.router.config.null == "skip":
+            return y_TD
+        identity_T1 = gates_TK.masked_fill(~null_TK, 0).sum(-1, keepdim=True)
+        y_TD = y_TD + (identity_T1 * x_TD).to(y_TD.dtype)
+        return y_TD
 
     def extra_repr(self) -> str:
         """Where the gates act, as ``print(layer)`` shows it."""

@@ -61,6 +61,7 @@ class Router(nn.Module):
         expert_scale: multiply the gates of expert e by a learned ``expert_scale_E[e]`` (Gemma 4).
 
     Attributes:
+        model_width, num_experts: D and E.
         config: what becomes of the logits, frozen; put another one in its place with
             ``router.config = dataclasses.replace(router.config, temperature=0.5)``.
         centroids_ED: the learned W_EC, one row per expert, drawn from N(0, 1/D) so that a token
@@ -106,6 +107,8 @@ class Router(nn.Module):
             check_positive_number("input_norm", input_norm)
             if scores == "cosine":
                 raise ValueError("input_norm must be None with scores='cosine', which norms tokens")
+        self.model_width = model_width
+        self.num_experts = num_experts
         config = _configuration(k, probability, selection, temperature, gates, renormalise)
         check_config(config, num_experts)
         if selection_bias:
@@ -135,7 +138,7 @@ class Router(nn.Module):
         super().__setattr__(name, value)
 
     def _check_config(self, config: Any) -> None:
-        check_config(config, len(self.centroids_ED))
+        check_config(config, self.num_experts)
         if config.selection == "noisy_top_k" and self.noise_ED is None:
             raise ValueError("selection='noisy_top_k' needs a router that was made with it")
         if self.selection_bias:
@@ -214,14 +217,14 @@ class Router(nn.Module):
 
     def extra_repr(self) -> str:
         """The configuration, as ``print(router)`` shows it."""
-        num_experts, model_width = self.centroids_ED.shape
         scale = "learned"
         if not isinstance(self.scale, Tensor):
             scale = f"{self.scale:.4g}"
         elif values_are_visible(self.scale):
             scale = f"{self.scale.item():.4g}"
         lines = [
-            f"model_width={model_width}, num_experts={num_experts}, scores={self.scores!r}"
+            f"model_width={self.model_width}, num_experts={self.num_experts}, "
+            f"scores={self.scores!r}"
             + (f", scale={scale}" if self.scores == "cosine" else "")
             + (", selection_bias=True" if self.selection_bias else "")
             + (", logit_bias=True" if self.logit_bias_E is not None else "")
