@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
+from docutils import nodes
 
 EXTENSIONS = Path(__file__).resolve().parents[1] / "book" / "_extensions"
 
@@ -21,6 +22,16 @@ def extension(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def of(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("extension", [name], indirect=True)
+
+
+# --- code ---
+
+
+@of("book_pages")
+def test_two_empty_lines_in_code_are_shown_as_one(extension: ModuleType) -> None:
+    code = nodes.literal_block("", "a = 1\n\n\ndef b():\n\n    pass\n")
+    extension.close_up(code)
+    assert code.astext() == code.rawsource == "a = 1\n\ndef b():\n\n    pass\n"
 
 
 # --- the contents beside a page ---

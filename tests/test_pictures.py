@@ -89,6 +89,7 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
     "coloured_passage": lambda: figures.coloured_passage(
         "a $\n" * 9, {"layer 0": [0, 0, 1, 2] * 9, "layer 1": [2] * 36}, 3
     ),
+    "stems": lambda: figures.stems({"a": [0, 2], "b": [0, 0]}, x_label="x", y_label="y"),
     "curves": lambda: figures.curves([1, 2], {"a": [3, 4]}, x_label="x", y_label="y"),
     "boxes": lambda: figures.dense_and_sparse(12, [5, 8], "dense", "sparse"),
     "block": lambda: figures.block_diagram(
@@ -190,6 +191,10 @@ def a_roofline(points: Any, peak: float = 9) -> figures.Picture:
             ),
             r"a must have x and y of shape \[1, seeds\], got \[2, 2\]",
         ),
+        (
+            lambda: figures.stems({"a": [0], "b": [0, 1]}, x_label="x", y_label="y"),
+            "must all have 1 values.*got 2 for 'b'",
+        ),
         (lambda: figures.coloured_passage("ab", {"r": [0]}, 2), "must have 2 ids.*got 1"),
         (lambda: figures.coloured_passage(["ab"], {"r": [0]}, 2), "one letter each, got 'ab'"),
         (lambda: figures.coloured_passage("a", {"r": [2]}, 2), "ids from 0 to 1"),
@@ -254,3 +259,32 @@ def test_a_scrubber_is_the_same_twice_and_light() -> None:
     assert set(data) == {"text/html", "text/plain"}
     assert "It starts with step 3: Bars of load over the experts." in data["text/plain"]
     assert len(gzip.compress(data["text/html"].encode())) / 40 < 1000
+
+
+def test_diamonds_are_named_beside_one_of_them_and_not_in_a_legend() -> None:
+    shares = torch.tensor([0.2, 0.5, 0.3])
+    picture = figures.expert_bars({"a": shares}, "b", markers={"a": shares}, marker_label="c")
+    assert not picture.figure.legends
+    (name,) = picture.figure.texts
+    picture.figure.draw_without_rendering()
+    box = name.get_window_extent()
+    at = picture.figure.axes[0].transData.transform((1, 0.5))
+    away = np.maximum(np.maximum(box.min - at, at - box.max), 0)
+    assert name.get_text() == "c"
+    assert np.hypot(*away) < 20
+
+
+def test_total_and_active_parameters_are_dots_with_a_line_between() -> None:
+    (ax,) = figures.total_and_active({"a": (40, 10), "b": (900, 30)}).figure.axes
+    assert not ax.patches, "a bar on a logarithmic axis begins nowhere"
+    drawn = [sorted(np.ravel(line.get_xdata())) for line in ax.lines]
+    assert drawn == [[10, 40], [10], [40], [30, 900], [30], [900]]
+    assert [text.get_text() for text in ax.texts] == ["10 active", "40 total", "30", "900"]
+
+
+def test_stems_draw_nothing_between_tokens() -> None:
+    picture = figures.stems({"a": [0, 2, 1], "b": [0, 0, 0]}, x_label="x", y_label="y")
+    for ax in picture.figure.axes:
+        (dots,) = (line for line in ax.lines if line.get_marker() == "o")
+        assert dots.get_linestyle() == "None"
+    assert "a: 2 of 3 are above 0, the largest is 2 at 1; b: 0 of 3 are above 0." in picture.alt

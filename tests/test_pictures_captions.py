@@ -88,7 +88,8 @@ def test_a_table_says_in_html_and_in_text_what_it_holds() -> None:
     assert cells[:2] == [("time", "0.1"), ("n", "7")]
     assert soup.select_one("figure > figcaption.moe-caption")
     assert not soup.select(".moe-cards"), "three columns fit on a phone"
-    assert "moe-cards" in figures.table({name: [1] for name in "abcd"}).html
+    for heads, stacked in (("abcdefg", False), (("column " + c for c in "abcdefg"), True)):
+        assert ("moe-cards" in figures.table({name: [0.25] for name in heads}).html) == stacked
     assert table._repr_mimebundle_() == {"text/html": table.html, "text/plain": repr(table)}
 
 

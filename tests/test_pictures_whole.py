@@ -70,6 +70,7 @@ WITH_WORDS: dict[str, Callable[[str], Picture]] = {
         {w: ([1, 9], [1, 2])}, peak=2, slope=1, x_label=w, y_label=w, roofs=(w, w)
     ),
     "sizes": lambda w: figures.total_and_active({w: (3, 1)}),
+    "stems": lambda w: figures.stems({w: [0, 1]}, x_label=w, y_label=w),
     "trade-off": lambda w: trade_off(
         {w: ([1], torch.ones(1, 1), torch.ones(1, 1))}, x_label=w, y_label=w
     ),
@@ -111,7 +112,6 @@ def cut_off(figure: Figure) -> list[str]:
     figure.draw(renderer)
     found = []
     for ax in figure.axes:
-        logarithmic = "log" in (ax.get_xscale(), ax.get_yscale())
         for artist in (*ax.lines, *ax.patches, *ax.collections, *ax.texts):
             box = artist.get_window_extent(renderer)
             if artist in ax.collections:  # matplotlib knows no extent of the spread of the seeds
@@ -122,8 +122,6 @@ def cut_off(figure: Figure) -> list[str]:
                 continue
             frame = figure.bbox if artist in ax.texts or not artist.get_clip_on() else ax.bbox
             frame = frame.padded(1)  # half a line at the very edge
-            if artist in ax.patches and logarithmic:
-                box.x0 = max(box.x0, frame.x0)  # a bar on a logarithmic axis begins at 0
             if not (
                 frame.x0 <= box.x0 <= box.x1 <= frame.x1
                 and frame.y0 <= box.y0 <= box.y1 <= frame.y1
@@ -142,6 +140,9 @@ EXTREMES: dict[str, Callable[[], Picture]] = {
     ),
     "far level": lambda: curves([1, 2], {"a": [1, 2]}, x_label="x", y_label="y", levels={"b": 90}),
     "small model": lambda: figures.total_and_active({"a": (0.2, 0.01), "b": (900, 40)}),
+    "stems of both signs": lambda: figures.stems(
+        {"a": [0, -2, 90], "b": [0, 0, 0]}, x_label="x", y_label="y"
+    ),
     "far output": lambda: figures.weighted_sum(
         torch.tensor([[-30.0, 2], [1, 40]]), torch.tensor([0.1, 0.9]), torch.tensor([0, 1])
     ),

@@ -99,9 +99,18 @@ def examine(app: Sphinx, document: nodes.document) -> None:
             aims += [paragraph, goals]
     for formula in list(document.findall(nodes.math)):
         keep_with_next(formula)
+    for code in document.findall(nodes.literal_block):
+        if "cell_input" in code.parent["classes"]:
+            close_up(code)
     for section in document.findall(nodes.section):
         if re.match(r"Exercise \d+\.\d+", section.next_node(nodes.title).astext()):
             section["classes"].append("exercise")
+
+
+def close_up(code: nodes.literal_block) -> None:
+    """Show one empty line where a cell has two, as PEP 8 asks for around functions."""
+    code.rawsource = re.sub(r"\n{3,}", "\n\n", code.astext())
+    code[:] = [nodes.Text(code.rawsource)]
 
 
 def keep_with_next(formula: nodes.math) -> None:

@@ -109,16 +109,9 @@ def make_question(number: int, paragraph: nodes.paragraph, options: nodes.bullet
 
 
 def make_result(number: int, paragraph: nodes.paragraph, letter: str) -> None:
-    """Put the line about the reader's pick under a result."""
+    """Put a line under a result that says what the reader picked; nothing, before they have."""
     name = f"prediction-{number}"
-    back = element("a", nodes.Text("back to the question"), href=f"#{name}")
-    line = element(
-        "p",
-        nodes.Text("You have not picked yet: "),
-        back,
-        nodes.Text("."),
-        classes=("pick", SCRIPTED),
-    )
+    line = element("p", classes=("pick", SCRIPTED))
     box = element("div", classes=("prediction",), id=f"{name}-result", **{"data-answer": letter})
     paragraph.replace_self(box)
     box += [paragraph, line]

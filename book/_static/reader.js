@@ -57,7 +57,7 @@
     const line = result.querySelector(".pick");
     const note = question.querySelector(".pick-note");
     const radios = [...question.querySelectorAll("input")];
-    const unpicked = [note, line].map(place => [...place.childNodes]);
+    const unpicked = [...note.childNodes];
     const answer = result.dataset.answer;
 
     function show() {
@@ -67,8 +67,8 @@
       line.classList.toggle("same", pick === answer);
       line.classList.toggle("other", Boolean(picked) && pick !== answer);
       if (!picked) {
-        note.replaceChildren(...unpicked[0]);
-        line.replaceChildren(...unpicked[1]);
+        note.replaceChildren(...unpicked);
+        line.replaceChildren();
         return;
       }
       const on = make("a", { href: `#${result.id}` }, "go to the result");

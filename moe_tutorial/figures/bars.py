@@ -5,11 +5,13 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from moe_tutorial.figures import palette
 from moe_tutorial.figures.labels import fitted
 from moe_tutorial.figures.palette import expert_colour
+from moe_tutorial.figures.placing import Label, Obstacle, fix_layout, place_labels
 from moe_tutorial.figures.style import (
     INK,
     PAPER,
@@ -118,9 +120,29 @@ def expert_bars(
                 sentence += f"; diamonds ({marker_label}): {largest(marked[title])}"
             sentences.append(sentence + ".")
         if marked:
-            (handle,) = axes[0].plot([], [], "D", color=PAPER, markeredgecolor=INK, markersize=5)
-            figure.legend([handle], [plain(marker_label)], loc="outside upper right")
+            _name_diamonds(figure, axes, values_of, marked, marker_label)
     return Picture(figure, f"Bars of {quantity} over the experts. " + " ".join(sentences))
+
+
+def _name_diamonds(
+    figure: Figure,
+    axes: np.ndarray,
+    values_of: Mapping[str, np.ndarray],
+    marked: Mapping[str, np.ndarray],
+    name: str,
+) -> None:
+    """Write what the diamonds are beside the highest one of the first row that has any."""
+    title = next(title for title in values_of if title in marked)
+    ax, bars_E, diamonds_E = axes[list(values_of).index(title)], values_of[title], marked[title]
+    fix_layout(figure)
+    half = 0.4 * ax.get_window_extent().width / len(bars_E)
+    obstacles = [
+        Obstacle(np.array([[expert, 0], [expert, height]]), half)
+        for expert, height in enumerate(bars_E)
+    ]
+    points_E2 = np.stack([np.arange(len(diamonds_E)), diamonds_E], axis=1)
+    obstacles.append(Obstacle(points_E2, 4, joined=False))
+    place_labels(figure, ax, [Label(name, *points_E2[diamonds_E.argmax()])], obstacles)
 
 
 def _check_limits(y_limits: tuple[float, float], values: np.ndarray) -> None:

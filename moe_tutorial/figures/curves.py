@@ -22,6 +22,7 @@ from moe_tutorial.figures.style import (
     plain,
     style,
 )
+from moe_tutorial.figures.vector import SMALLEST
 from moe_tutorial.validation import check_size
 
 # None of these is an expert's: a curve that belongs to an expert names it.
@@ -176,7 +177,6 @@ def stems(rows: Mapping[str, Tensor | Sequence[float]], *, x_label: str, y_label
             ax.axhline(0, color=INK, linewidth=0.8)
             ax.plot(values_N, "o", color=palette.TEAL.light, markersize=4, clip_on=False)
             ax.set_title(fitted(title))
-            ax.set_ylabel(plain(y_label))
             above, top = int((values_N > 0).sum()), int(values_N.argmax())
             largest = f", the largest is {_number(values_N[top])} at {top}" if above else ""
             told.append(f"{title}: {above} of {count} are above 0{largest}")
@@ -184,6 +184,7 @@ def stems(rows: Mapping[str, Tensor | Sequence[float]], *, x_label: str, y_label
         even_axis(axes[-1].yaxis, 3)
         axes[-1].set_ylim(min(0, *(values_N.min() for values_N in values_of.values())))
         axes[-1].set_xlabel(plain(x_label))
+        figure.supylabel(plain(y_label), size=SMALLEST)
     return Picture(figure, f"Stems of {y_label} for each {x_label}. {'; '.join(told)}.")
 
 

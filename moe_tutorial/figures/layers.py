@@ -10,6 +10,7 @@ from moe_tutorial.figures.labels import log_axis
 from moe_tutorial.figures.style import (
     INK,
     PAPER,
+    QUIET,
     Picture,
     check_named,
     listing,
@@ -67,7 +68,10 @@ def block_diagram(block: Block) -> Picture:
 
 
 def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
-    """Two bars for each model: parameters to store, and parameters that one token uses.
+    """Two dots for each model: parameters to store, and parameters that one token uses.
+
+    On a logarithmic axis, which has no 0 for bars to begin at, the line between the dots is as
+    long as the one number is a multiple of the other.
 
     Args:
         models: for each name the total and the active parameters, in billions.
@@ -84,30 +88,31 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
         if len(pair := numbers(f"models[{name!r}]", sizes, 1)) != 2 or pair.min() <= 0:
             raise ValueError(f"models[{name!r}] must be two positive sizes, got {sizes}")
     smallest = min(min(sizes) for sizes in models.values())
-    colours = palette.IDLE.light, palette.ACCENT.light
     with style():
-        figure, (ax,) = new_figure(1.2 + 0.5 * len(models))
-        left = min(0.5, smallest / 2)  # a logarithmic axis has no 0 for a bar to begin at
+        figure, (ax,) = new_figure(1.1 + 0.38 * len(models))
         for row, (total, active) in enumerate(models.values()):
-            for size, place, colour in zip((total, active), (-0.2, 0.2), colours, strict=True):
-                ax.barh(
-                    row + place, size - left, left=left, height=0.4, color=colour, edgecolor=INK,
-                    linewidth=0.8,
+            ax.plot([active, total], [row, row], color=QUIET, linewidth=2)
+            for name, size, colour, side, x in (
+                ("active", active, palette.ACCENT.light, "right", -9),
+                ("total", total, INK, "left", 9),
+            ):
+                ax.plot(size, row, "o", color=colour, markersize=8)
+                ax.annotate(
+                    f"{size:.3g}" if row else f"{size:.3g} {name}",
+                    (size, row), (x, 0), textcoords="offset points", ha=side, va="center",
+                    size=SMALLEST, color=colour,
                 )  # fmt: skip
-            ax.text(total * 1.12, row - 0.2, f"{total:.0f}", va="center", size=SMALLEST)
-            ax.text(active * 1.12, row + 0.2, f"{active:.1f}", va="center", size=SMALLEST)
         ax.set_yticks(range(len(models)), [plain(name) for name in models])
-        ax.invert_yaxis()
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylim(len(models) - 0.4, -0.6)
         ax.set_xscale("log")
-        ax.set_xlim(left, 4 * max(total for total, _ in models.values()))
+        ax.set_xlim(smallest / 5, 8 * max(total for total, _ in models.values()))
         log_axis(ax.xaxis)
         ax.set_xlabel("billions of parameters")
-        handles = [ax.barh([0], [0], color=c, edgecolor=INK) for c in colours]
-        figure.legend(handles, ["total", "active"], loc="outside upper right", ncols=2)
     named = [f"{name} {total:.1f} and {active:.1f}" for name, (total, active) in models.items()]
     return Picture(
         figure,
-        "Two bars for each model on a logarithmic axis, total and active parameters in billions: "
+        "Two dots for each model on a logarithmic axis, total and active parameters in billions: "
         f"{listing(named)}.",
     )
 

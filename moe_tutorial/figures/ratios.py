@@ -9,6 +9,7 @@ from moe_tutorial.figures.style import (
     SERIES,
     Picture,
     check_named,
+    check_series,
     check_words,
     listing,
     new_figure,
@@ -47,8 +48,7 @@ def ratios(rows: Mapping[str, Mapping[str, float]], *, x_label: str, y_label: st
     drawn = [ratio for points in found.values() for ratio in points.values()]
     if not drawn or (x_N := numbers("rows", drawn, 1)).min() <= 0:
         raise ValueError(f"rows must hold ratios above 0, got {drawn}")
-    if len(found) > len(SERIES):
-        raise ValueError(f"rows must hold at most {len(SERIES)} names, got {listing(list(found))}")
+    check_series("rows", found)
     with style():
         figure, (ax,) = new_figure(1.1 + 0.24 * len(rows) + 0.25 * ((len(found) + 1) // 2))
         ax.axvline(1, color=INK, linewidth=1)

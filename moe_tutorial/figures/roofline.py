@@ -11,9 +11,8 @@ from moe_tutorial.figures.style import (
     INK,
     SERIES,
     Picture,
-    check_named,
+    check_series,
     check_words,
-    listing,
     new_figure,
     numbers,
     plain,
@@ -50,13 +49,9 @@ def roofline(
         ValueError: values that are not positive and finite, of different lengths, or more than
             four names.
     """
-    check_named("points", points)
+    check_series("points", points)
     for text in (x_label, y_label, *roofs):
         check_words(**{"labels and roofs": text})
-    if len(points) > len(SERIES):
-        raise ValueError(
-            f"points must hold at most {len(SERIES)} names, got {listing(list(points))}"
-        )
     found = {name: _pair(f"points[{name!r}]", *pair) for name, pair in points.items()}
     for name, limit in (("peak", peak), ("slope", slope)):
         if numbers(name, limit, 0) <= 0:

@@ -1,4 +1,4 @@
-bring("scrubber", ({ name, labels, start, box, shown, lines, frames }, { root, hand }) => {
+bring("scrubber", ({ name, labels, start, box, lines, frames }, { root, hand }) => {
   const last = labels.length - 1;
   // Ids count in the whole page: these must not meet those of another picture.
   const own = `s${[...document.querySelectorAll(".moe-scrubber")].indexOf(root)}-`;
@@ -17,7 +17,7 @@ bring("scrubber", ({ name, labels, start, box, shown, lines, frames }, { root, h
     go(position < last ? position + 1 : 0);
     return position < last;
   });
-  const describe = (to) => [shown ? "" : labels[to], labels[to]];
+  const describe = (to) => [labels[to], labels[to]];
   const go = slider(hand, name, { last, position, describe, move });
   go(start);
 });

@@ -1,7 +1,6 @@
 """A slider that leafs through finished pictures, with a kernel or without one."""
 
 from collections.abc import Sequence
-from html import escape
 
 from moe_tutorial.figures.live import LivePicture, script_of, themed
 from moe_tutorial.figures.style import Picture
@@ -66,11 +65,6 @@ class Scrubber(LivePicture):
             "labels": self.labels,
             "start": start,
             "box": f"{width} / {height}",
-            # A picture that says its label needs no other word for it.
-            "shown": all(
-                f">{escape(label, quote=False)}<" in svg
-                for label, svg in zip(labels, svgs, strict=True)
-            ),
             "lines": list(numbers),
             "frames": frames,
         }

@@ -214,6 +214,15 @@ def check_named(name: str, entries: object) -> None:
         check_words(**{f"the names in {name}": key})
 
 
+def check_series(name: str, entries: Mapping[str, object]) -> None:
+    """Refuse what is not a dictionary of one to four names: each has its own colour and sign."""
+    check_named(name, entries)
+    if len(entries) > len(SERIES):
+        raise ValueError(
+            f"{name} must hold at most {len(SERIES)} names, got {listing(list(entries))}"
+        )
+
+
 def plain(text: str) -> str:
     """Words of a caller as they stand: for matplotlib a pair of dollars would hold a formula."""
     return text.replace("$", r"\$")

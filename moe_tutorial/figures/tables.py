@@ -13,6 +13,8 @@ from moe_tutorial.figures.style import check_named, check_words, listing, number
 from moe_tutorial.validation import check_size
 
 STRONGEST = 45  # per cent of a colour in a cell: words on it stay readable in both themes
+PHONE = 356  # pixels that a line has on a phone of 390
+LETTER, PADDING = 7.2, 10  # of its letters' average width, and of a cell's sides, as in the style
 
 
 class Table:
@@ -60,8 +62,8 @@ class Table:
     @property
     def html(self) -> str:
         """The table as HTML, the same bytes for the same cells."""
-        wide = len(self._columns) > 3
-        kind = " moe-shaded" if self._shades is not None else " moe-cards" if wide else ""
+        stacked = " moe-cards" if self._phone_width() > PHONE else ""
+        kind = stacked if self._shades is None else " moe-shaded"
         caption = caption_html(*self._caption, "Table", "figcaption") if self._caption else ""
         title = f"<caption>{escape(self._title)}</caption>\n" if self._title else ""
         head = "".join(
@@ -76,6 +78,15 @@ class Table:
             f'<figure class="moe-table-figure"><table class="moe-table{kind}">\n{title}'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>{caption}</figure>"
         )
+
+    def _phone_width(self) -> float:
+        """About how wide the table is at least, in pixels: words stay whole, numbers in a line."""
+        width = 0.0
+        for head, cells in self._columns.items():
+            longest = max([word for text in (head, *cells) for word in text.split()], key=len)
+            lines = [len(cell) if head in self._right else len(cell) / 2 for cell in cells]
+            width += PADDING + LETTER * max(len(longest), *lines)
+        return width
 
     def _place(self, column: str) -> str:
         return ' class="number" style="text-align: right"' if column in self._right else ""
@@ -132,8 +143,8 @@ def table(
             have 2).
 
     Returns:
-        The table. Columns of numbers are right-aligned, and on a phone a table of more than three
-        columns becomes a list of cards.
+        The table. Columns of numbers are right-aligned, and where the columns would not fit on a
+        phone beside each other, it becomes a list of cards there.
 
     Raises:
         TypeError: a head that is no str, entries that are neither texts nor numbers, or digits

@@ -13,7 +13,7 @@ from moe_tutorial.figures.style import (
     LINE_STYLES,
     SERIES,
     Picture,
-    check_named,
+    check_series,
     check_words,
     listing,
     new_figure,
@@ -57,16 +57,12 @@ def trade_off(
         ValueError: no remedies or more than four, shapes that do not fit, a value that is not
             finite, or a setting that is no form for a number.
     """
-    check_named("remedies", remedies)
+    check_series("remedies", remedies)
     check_words(x_label=x_label, y_label=y_label, setting=setting)
     try:
         setting.format(1.0)
     except (IndexError, KeyError, ValueError):
         raise ValueError(f"setting must be a form for a number, got {setting!r}") from None
-    if len(remedies) > len(SERIES):
-        raise ValueError(
-            f"remedies must hold at most {len(SERIES)} names, got {listing(list(remedies))}"
-        )
     points_of = {name: _points(name, *entry) for name, entry in remedies.items()}
     sentences, labels, others, obstacles = [], [], [], []
     xs, ys = ([entry[i].flatten() for entry in points_of.values()] for i in (1, 2))

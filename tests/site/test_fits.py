@@ -126,7 +126,8 @@ def test_a_chapter_has_two_right_edges_and_room_for_notes(tab: Page, server: str
         for width in (1200, 1440):
             resize(tab, width)
             (text,) = tab.evaluate(
-                edges, "article section > :is(p, h2), article .aims, .moe-scrubber"
+                edges,
+                "article section > :is(p, h2), article .aims, .moe-scrubber, table.moe-table",
             )
             (wide,) = tab.evaluate(edges, "article section > .cell > .cell_input, "
                 "footer .bd-footer-content__inner, .moe-explorer:not(.moe-scrubber)")  # fmt: skip
@@ -141,6 +142,16 @@ def test_a_chapter_has_two_right_edges_and_room_for_notes(tab: Page, server: str
                   + parts.at(-1).getBoundingClientRect().right) / 2)"""
             )
             assert middles == pytest.approx([(left + text) / 2] * len(middles), abs=3)
+
+
+def test_the_first_page_has_two_right_edges(tab: Page, server: str) -> None:
+    tab.goto(f"{server}index.html", wait_until="load")
+    resize(tab, 1440)
+    edges = tab.evaluate("""() => ["section > :is(h1, h2, p), .chapters ol",
+      ".hero > *, .paths, section > .highlight-bibtex"].map(css => [...new Set(
+        [...document.querySelectorAll(css.replaceAll(/(^|, )/g, "$1article "))]
+        .map(e => Math.round(e.getBoundingClientRect().right)))])""")
+    assert [len(found) for found in edges] == [1, 1], edges
 
 
 def test_a_search_marks_the_page_that_a_result_leads_to_and_no_other(

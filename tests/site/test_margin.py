@@ -15,7 +15,8 @@ from .test_pages import soup
 
 CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 CITING = "notebooks/04_temperature_sampling.html"
-# Asides of two kinds, as the build makes them: to the last block of a page's first section, and to none.
+# Asides of two kinds, as the build makes them: to the last block of a page's first section, and to
+# none.
 ADD_ASIDES = """() => {
   const section = document.querySelector(".bd-article section section");
   const note = document.createElement("div");
@@ -29,8 +30,8 @@ ADD_ASIDES = """() => {
   around.append(block, note);
   section.before(note.cloneNode(true));
 }"""
-# Where notes, headings and everything else of the article stand. A note is to begin near the line it
-# is for, and an aside at the top of its block, if no note above it is in the way.
+# Where notes, headings and everything else of the article stand. A note is to begin near the line
+# it is for, and an aside at the top of its block, if no note above it is in the way.
 PLACES = """() => {
   const box = e => { const { left, right, top, bottom } = e.getBoundingClientRect();
                      return { left, right, top, bottom }; };
