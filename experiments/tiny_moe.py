@@ -3,8 +3,9 @@
 It is a Granite MoE in transformers' own classes, as the published granite-3.1-1b-a400m is, over
 bytes: token b is byte b. Windows come from Python's manual, Python's library, C++ headers and the
 names of things in six languages, a quarter of them from each. Some ten minutes on one core; a run
-that was stopped goes on. Beside the model stand its tokenizer and, in training.json, how it came
-about and what it reaches on text that it has not seen.
+that was stopped goes on. Beside the model stand its tokenizer; in training.json, how it came about
+and what it reaches on text that it has not seen; and in step_50.npz and others, how it routed the
+same windows after so many steps.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import copy
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -23,15 +24,25 @@ from torch import Tensor, nn
 
 from experiments.models import BALANCE, balance
 from experiments.store import store
-from moe_tutorial import LanguageModel, Prediction, Routing, softmax_over_chosen, top_k
+from moe_tutorial import (
+    LanguageModel,
+    Prediction,
+    Routing,
+    Trace,
+    softmax_over_chosen,
+    top_k,
+    trace,
+)
 from moe_tutorial.learning.documents import installed_documents
 from moe_tutorial.learning.settings import Settings
-from moe_tutorial.learning.text import Text, corpus
+from moe_tutorial.learning.text import Text, corpus, fixed_windows
 from moe_tutorial.learning.training import History, evaluate, train
+from moe_tutorial.models.trace_files import save
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial/results/tiny_moe"
 WORK = Path("build/tiny_moe")
-SNAPSHOTS = (50, 100, 200, 400, 800, 1600, 3000)
+SNAPSHOTS = (50, 100, 200, 400, 800, 1600, 3000)  # steps after which a model's routing is kept
+SNAPSHOT_WINDOWS = 4  # of each domain
 WINDOWS = 64  # of each domain, for the losses that are stored
 K = 2
 
@@ -123,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     last = stored(model)
     last.save_pretrained(options.results)
     bytes_tokenizer().save_pretrained(options.results)
+    for folder in options.work.glob("step_*"):
+        save(routing_of(folder, text.validation), options.results / f"{folder.name}.npz")
     losses = evaluate(
         cast(LanguageModel, Trainee(nn.Module.to(last, torch.float32))),
         text.validation,
@@ -145,6 +158,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     }
     store(options.results / "training.json", about, indent=1)
+
+
+@torch.no_grad()
+def routing_of(folder: Path, text: Text) -> Trace:
+    """How a stored model routes the same few windows of each domain, without gates."""
+    model = transformers.GraniteMoeForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with trace(model) as recording:
+        for _, batch in fixed_windows(text, SNAPSHOT_WINDOWS, Settings.length):
+            model(input_ids=batch.tokens_BS)
+    return replace(recording.trace(), gates_LTK=None)
 
 
 def stored(model: transformers.GraniteMoeForCausalLM) -> transformers.GraniteMoeForCausalLM:

@@ -7,13 +7,15 @@ from typing import Any, Literal
 
 
 def stored(
-    name: Literal["balance", "language_models", "layer", "routing", "timings", "whole_layer"],
+    name: Literal[
+        "balance", "language_models", "layer", "more_experts", "routing", "timings", "whole_layer"
+    ],
 ) -> dict[str, Any]:
     """Read the stored results of one script, which anyone can run again.
 
     Args:
-        name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` (chapter 10,
-            ``make models``), ``"timings"`` (chapter 07, ``make timings``), or ``"layer"``,
+        name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` and
+            ``"more_experts"`` (chapter 10, ``make models`` and ``make more-experts``), ``"timings"`` (chapter 07, ``make timings``), or ``"layer"``,
             ``"routing"`` and ``"whole_layer"`` (the three scripts in ``benchmarks``).
 
     Returns:
@@ -31,7 +33,7 @@ def tiny_moe() -> Path:
     """The folder of the small model that chapter 12 looks into (``make tiny-moe``).
 
     A Granite MoE of transformers over bytes, with its tokenizer: give the folder to
-    ``from_pretrained``. ``training.json`` says how it came about; ``snapshots.npz`` is the routing
-    of one text after more and more steps of training.
+    ``from_pretrained``. ``training.json`` says how it came about; ``step_50.npz`` and others are
+    traces of one text after so many steps of training.
     """
     return Path(__file__).parent / "tiny_moe"
