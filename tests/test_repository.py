@@ -16,7 +16,11 @@ FILES = [
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout.splitlines()
 ]  # fmt: skip
-TEXTS = [path for path in FILES if path.is_file() and path != Path(__file__)]
+# Weights and traces that long runs found are no text.
+STORED = [
+    path for path in FILES if path.is_file() and path.suffix in {".npz", ".pt", ".safetensors"}
+]
+TEXTS = [path for path in FILES if path.is_file() and path != Path(__file__) and path not in STORED]
 KINDS = {
     "", ".bib", ".cff", ".css", ".html", ".ipynb", ".js", ".json", ".md", ".mjs", ".py", ".svg",
     ".toml", ".txt", ".typed", ".yml",
@@ -34,6 +38,12 @@ def test_no_file_is_a_font_an_archive_or_somebody_elses_bundle() -> None:
             assert max(map(len, text.splitlines())) < 200, (
                 f"{path.name} looks like a minified bundle"
             )
+
+
+def test_what_is_no_text_is_a_result_and_small() -> None:
+    for path in STORED:
+        assert path.is_relative_to(ROOT / "moe_tutorial" / "results"), path.name
+    assert sum(path.stat().st_size for path in STORED) < 5e6
 
 
 @pytest.mark.parametrize(
