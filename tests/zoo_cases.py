@@ -13,8 +13,8 @@ WIDTH, EXPERTS, K = 32, 16, 4
 SIZES: dict[str, Any] = {
     "hidden_size": WIDTH, "d_model": WIDTH, "intermediate_size": 24, "moe_intermediate_size": 24,
     "expert_ffn_hidden_size": 24, "ffn_hidden_size": 24, "shared_expert_intermediate_size": 20,
-    "shared_intermediate_size": 20, "moe_shared_expert_intermediate_size": 20, "moe_hidden_size": 16,
-    "shared_experts_intermediate_size": 20, "share_expert_dim": 20,
+    "shared_intermediate_size": 20, "moe_shared_expert_intermediate_size": 20,
+    "moe_hidden_size": 16, "shared_experts_intermediate_size": 20, "share_expert_dim": 20,
     "d_ff": 24, "num_experts": EXPERTS, "num_local_experts": EXPERTS, "n_routed_experts": EXPERTS,
     "moe_num_experts": EXPERTS, "num_experts_per_tok": K, "moe_topk": K, "moe_k": K, "moe_top_k": K,
     "top_k_experts": K, "n_group": 4, "topk_group": 2, "n_shared_experts": 2, "zero_expert_num": 5,
@@ -33,8 +33,18 @@ OWN: dict[str, dict[str, Any]] = {
     "zaya:eda": {"num_experts_per_tok": 1},
     "switch_transformers": {"expert_capacity": 3, "router_jitter_noise": 0.0, "router_bias": True},
     "nllb_moe": {"router_bias": True},
+    "dots3_note": {"allow_global_per_layer_attribute_access": True},
     "phimoe": {"router_jitter_noise": 0.2},  # so that there often is somebody near
 }
+
+
+# What is no field, but an argument from which a configuration makes its fields.
+ARGUMENTS = {
+    "dots3_note:vision": {
+        "hidden_size": WIDTH, "moe_intermediate_size": 24, "pyramid_num_routed": [EXPERTS] * 5,
+        "num_experts_per_tok": K, "router_scaling_factor": 1.75,
+    },
+}  # fmt: skip
 
 
 def configuration_of(name: str, changes: dict[str, Any]) -> Any:
@@ -43,17 +53,16 @@ def configuration_of(name: str, changes: dict[str, Any]) -> Any:
     module = importlib.import_module(
         f"transformers.models.{family.folder}.configuration_{family.folder}"
     )
-    config = getattr(module, family.config)()
-    wanted = SIZES | dict.fromkeys(SCALES, 1.75) | (family.changes or {}) | SIZES
-    wanted |= OWN.get(name, {}) | changes
+    config = getattr(module, family.config)(**ARGUMENTS.get(name, {}))
+    if name in ARGUMENTS:
+        return config
+    for field, value in ((family.changes or {}) | OWN.get(name, {})).items():
+        setattr(config, field, value)
+    wanted = SIZES | dict.fromkeys(SCALES, 1.75) | OWN.get(name, {}) | changes
     for part in (config, getattr(config, "ffn_config", None)):
         for field, value in wanted.items():
             if part is not None and hasattr(part, field):
                 setattr(part, field, value)
-    for layer in getattr(config, "per_layer_config", None) or []:
-        for field, value in wanted.items():
-            if hasattr(layer, field):
-                setattr(layer, field, value)
     return config
 
 

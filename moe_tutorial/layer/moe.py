@@ -97,6 +97,24 @@ class MoELayer(nn.Module):
         self.shared_gate = nn.Linear(model_width, 1, bias=False) if shared_gate else None
         self.gates_on = gates_on
 
+    @classmethod
+    def from_transformers(cls, block: nn.Module) -> "MoELayer":
+        """A layer that computes what a block of transformers does, with a copy of its weights.
+
+        Args:
+            block: such as a ``MixtralSparseMoeBlock``, with ordinary experts; see
+                :func:`moe_tutorial.models.layers.layer_from_transformers`.
+
+        Raises:
+            TypeError, ValueError: a block that the router zoo does not know, or whose experts are
+                more than SwiGLU networks; the message names the class and its field.
+        """
+        # What is known of other people's code is a later part of the book, and is asked for only
+        # when somebody has such a block.
+        from moe_tutorial.models.layers import layer_from_transformers
+
+        return layer_from_transformers(block)
+
     def forward(self, x_TD: Tensor, generator: torch.Generator | None = None) -> MoEOutput:
         """Transform tokens ``[T, D]`` or ``[B, S, D]``.
 
