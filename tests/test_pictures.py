@@ -262,13 +262,13 @@ def test_a_scrubber_is_the_same_twice_and_light() -> None:
 
 
 def test_diamonds_are_named_beside_one_of_them_and_not_in_a_legend() -> None:
-    shares = torch.tensor([0.2, 0.5, 0.3])
+    shares = torch.full((12,), 0.05).index_fill(0, torch.tensor([5]), 0.5)
     picture = figures.expert_bars({"a": shares}, "b", markers={"a": shares}, marker_label="c")
     assert not picture.figure.legends
     (name,) = picture.figure.texts
     picture.figure.draw_without_rendering()
     box = name.get_window_extent()
-    at = picture.figure.axes[0].transData.transform((1, 0.5))
+    at = picture.figure.axes[0].transData.transform((5, 0.5))
     away = np.maximum(np.maximum(box.min - at, at - box.max), 0)
     assert name.get_text() == "c"
     assert np.hypot(*away) < 20
