@@ -25,7 +25,7 @@ help:
 	@echo 'make balance     train and store what chapter 08 compares'
 	@echo 'make models      train and store dense and sparse language models (about half an hour)'
 	@echo 'make tiny-moe    train and store the small model that chapter 12 looks into (ten minutes)'
-	@echo 'make more-experts train and store what more experts buy (about two hours)'
+	@echo 'make more-experts train and store what more experts buy (about three hours)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make lighthouse  what Lighthouse thinks of the built pages'
 	@echo 'make serve       show the built site on this computer (PORT=$(PORT))'

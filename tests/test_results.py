@@ -13,7 +13,7 @@ FILES = sorted(Path(moe_tutorial.results.__file__).parent.glob("*.json"))
 
 def test_every_file_can_be_read_by_its_name() -> None:
     assert [file.stem for file in FILES] == [
-        "balance", "language_models", "layer", "routing", "timings", "whole_layer"
+        "balance", "language_models", "layer", "more_experts", "routing", "timings", "whole_layer"
     ]  # fmt: skip
     for file in FILES:
         assert stored(file.stem) == json.loads(file.read_text("utf-8"))  # type: ignore[arg-type]

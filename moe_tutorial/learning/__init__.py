@@ -8,5 +8,6 @@
 - ``documents`` and ``text``: real bytes in several domains.
 - ``language_model``, ``settings``, ``training`` and ``checkpoint``: a model, and how it is trained.
 - ``ngrams``: the odds of the next byte from counts alone, a baseline.
+- ``generation`` and ``trained``: text from a model, and a model that is trained already.
 - ``specialisation``: what an expert tells about a token.
 """

@@ -15,8 +15,9 @@ def stored(
 
     Args:
         name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` and
-            ``"more_experts"`` (chapter 10, ``make models`` and ``make more-experts``), ``"timings"`` (chapter 07, ``make timings``), or ``"layer"``,
-            ``"routing"`` and ``"whole_layer"`` (the three scripts in ``benchmarks``).
+            ``"more_experts"`` (chapter 10, ``make models`` and ``make more-experts``),
+            ``"timings"`` (chapter 07, ``make timings``), or ``"layer"``, ``"routing"`` and
+            ``"whole_layer"`` (the three scripts in ``benchmarks``).
 
     Returns:
         The content of the JSON file of that name.
