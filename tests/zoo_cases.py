@@ -33,6 +33,7 @@ OWN: dict[str, dict[str, Any]] = {
     "zaya:eda": {"num_experts_per_tok": 1},
     "switch_transformers": {"expert_capacity": 3, "router_jitter_noise": 0.0, "router_bias": True},
     "nllb_moe": {"router_bias": True},
+    "longcat_flash": {"router_bias": True},
     "dots3_note": {"allow_global_per_layer_attribute_access": True},
     "phimoe": {"router_jitter_noise": 0.2},  # so that there often is somebody near
 }
@@ -42,7 +43,8 @@ OWN: dict[str, dict[str, Any]] = {
 ARGUMENTS = {
     "dots3_note:vision": {
         "hidden_size": WIDTH, "moe_intermediate_size": 24, "pyramid_num_routed": [EXPERTS] * 5,
-        "num_experts_per_tok": K, "router_scaling_factor": 1.75,
+        "num_experts_per_tok": K, "router_scaling_factor": 1.75, "adapter_in_dim": WIDTH,
+        "num_attention_heads": 2,
     },
 }  # fmt: skip
 

@@ -157,7 +157,7 @@ class MoELayer(nn.Module):
         if self.router.config.null == "skip":
             return y_TD
         identity_T1 = gates_TK.masked_fill(~null_TK, 0).sum(-1, keepdim=True)
-        y_TD = y_TD + (identity_T1 * x_TD).to(y_TD.dtype)
+        y_TD += (identity_T1 * x_TD).to(y_TD.dtype)
         return y_TD
 
     def extra_repr(self) -> str:

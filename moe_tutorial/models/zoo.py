@@ -24,12 +24,13 @@ from moe_tutorial.models.compositions import (
 from moe_tutorial.models.families import FAMILIES, UNSUPPORTED, Family
 from moe_tutorial.models.readers import READERS, centroids_of, in_block
 from moe_tutorial.models.recipes import Recipe, distinct, in_words, traits
+from moe_tutorial.models.routers import ROUTERS
 from moe_tutorial.models.sparsemixer import SparseMixerRouter
 from moe_tutorial.routing.router import Router
 from moe_tutorial.validation import check_kind
 
 __all__ = [
-    "FAMILIES", "UNSUPPORTED", "Recipe", "default_block", "default_recipe", "distinct",
+    "FAMILIES", "ROUTERS", "UNSUPPORTED", "Recipe", "default_block", "default_recipe", "distinct",
     "from_transformers", "in_words", "recipe_of", "router_and_block", "traits",
 ]  # fmt: skip
 
