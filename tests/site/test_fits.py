@@ -145,7 +145,7 @@ def test_a_chapter_has_two_right_edges_and_room_for_notes(tab: Page, server: str
 
 
 def test_the_first_page_has_two_right_edges(tab: Page, server: str) -> None:
-    tab.goto(f"{server}index.html", wait_until="load")
+    tab.goto(f"{server}book/intro.html", wait_until="load")
     resize(tab, 1440)
     edges = tab.evaluate("""() => ["section > :is(h1, h2, p), .chapters ol",
       ".hero > *, .paths, section > .highlight-bibtex"].map(css => [...new Set(

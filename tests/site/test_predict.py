@@ -93,8 +93,8 @@ def test_a_result_names_its_question(page: BeautifulSoup) -> None:
     assert [result["data-answer"] for result in results] == ["B", "A"]
     for result, question in zip(results, page.select("fieldset.predict"), strict=True):
         assert result["id"] == f"{question['id']}-result"
-        (back,) = result.select("a")
-        assert back["href"] == f"#{question['id']}"
+        (line,) = result.select(".pick")
+        assert not line.contents, "nothing is said before a reader has picked"
     assert results[0].get_text().startswith("Prediction: B. A shift cancels.")
 
 
