@@ -150,7 +150,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "training_loss": round(statistics.mean(history.losses[-100:]), 4),
         "validation_windows": WINDOWS,
         "validation": {domain: round(loss, 4) for domain, loss in losses.items()},
-        "minutes": round(history.seconds[-1] / 60, 1),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -163,44 +163,41 @@ class Recording:
         if past == 0 or (rows, past) != self._last:
             self._sequences += rows
         self._last = (rows, past + length)
-        sequences_B = torch.arange(self._sequences - rows, self._sequences)
+        begun, int32 = self._sequences - rows, torch.int32
+        # Few and cheap operations, since in generate there is a pass for each token.
+        positions_T = torch.arange(past, past + length, dtype=int32).repeat(rows)
+        sequences_T = torch.arange(begun * length, (begun + rows) * length, dtype=int32) // length
+        real_T = None
         mask = named.get("attention_mask")
-        real_BS = None
-        if mask is None:
-            positions_BS = torch.arange(past, past + length).expand(rows, -1)
-        else:
+        if mask is not None:
             if not isinstance(mask, Tensor) or mask.shape != (rows, past + length):
                 got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
                 raise ValueError(
                     "attention_mask must have the shape [B, S] of the tokens so far, "
                     f"({rows}, {past + length}), got {got}: pass the tokenizer's mask"
                 )
-            all_BS = mask.cpu() != 0
-            positions_BS = all_BS.cumsum(1)[:, past:] - 1
-            real_BS = None if bool(all_BS[:, past:].all()) else all_BS[:, past:].flatten()
-        return (
-            ids_BS.flatten().cpu().int(),
-            positions_BS.flatten().int(),
-            sequences_B.repeat_interleave(length).int(),
-            real_BS,
-        )
+            if not bool(mask.all()):
+                all_BS = mask.cpu() != 0
+                positions_T = (all_BS.cumsum(1)[:, past:] - 1).flatten().int()
+                real_T = all_BS[:, past:].flatten()
+        return ids_BS.flatten().cpu().int(), positions_T, sequences_T, real_T
 
     def end(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         """After a pass, one that failed included, of which nothing is kept."""
         seen, self._seen = self._seen, None
         if output is None or seen is None or self._inputs is None:
             return
-        missing = [it.name for place, it in enumerate(self.layers) if place not in seen]
-        if missing:
+        if len(seen) < len(self.layers):
+            missing = [it.name for place, it in enumerate(self.layers) if place not in seen]
             raise ValueError(
                 f"layers must all run, {', '.join(missing)} did not: pass the places of the others"
             )
-        shapes = {tuple(seen[place][0].shape) for place in seen}
+        shapes = {ids.shape for ids, _ in seen.values()}
         tokens_T, positions_T, sequences_T, real_T = self._inputs
         if len(shapes) > 1 or next(iter(shapes))[0] != len(tokens_T):
             raise ValueError(
                 f"layers must route each of {len(tokens_T)} tokens to K experts, the shapes of "
-                f"their ids are {sorted(shapes)}: pass the places of some layers"
+                f"their ids are {sorted(map(tuple, shapes))}: pass the places of some layers"
             )
         ordered = [seen[place] for place in range(len(self.layers))]
         ids, gates = (torch.stack(parts).cpu() for parts in zip(*ordered, strict=True))
