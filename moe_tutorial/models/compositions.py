@@ -57,7 +57,7 @@ class ProductKeys(nn.Module):
 
     .. math:: l_{t,(i, j)} = u_t \cdot a_i + u_t \cdot b_j
 
-    So an expert's centroid is :math:`a_i + b_j` (PEER: He 2024, section 2.2).
+    So an expert's centroid is :math:`a_i + b_j` (PEER, He 2024).
 
     Args:
         keys_ND: the keys a and then b, ``[2n, D]``.
@@ -133,7 +133,7 @@ class StatefulRouter(ScoredRouter):
 class HashRouter(Router):
     """Experts from a table of token ids; the token's vector decides over their gates alone.
 
-    (Hash layers, Roller et al. 2021; with learned gates in the first layers of DeepSeek-V4.)
+    (Hash layers, Roller et al. 2021, with learned gates in the first layers of DeepSeek-V4.)
 
     Args:
         model_width: D.

@@ -37,10 +37,8 @@ def unsupported(module: Any, field: str, what: str) -> ValueError:
 def in_block(router: Any, block: Any, field: str) -> Any:
     """A field that a router's block has, without which the router is not complete."""
     if block is None:
-        raise ValueError(
-            f"{type(router).__name__} is not complete without {field}, which is a field of its "
-            "block: give the block"
-        )
+        what = f"{type(router).__name__} is not complete without {field}, which its block has"
+        raise ValueError(f"{what}: give the block")
     return getattr(block, field)
 
 
@@ -129,8 +127,8 @@ def _lfm2(router: Any, block: Any) -> Recipe:
 
 
 def _scored(router: Any, _: Any) -> Recipe:
-    score = _score(router)
-    return _sigmoid(router, router.top_k, router.routed_scaling_factor, 1e-20, probability=score)
+    scale, score = router.routed_scaling_factor, _score(router)
+    return _sigmoid(router, router.top_k, scale, 1e-20, probability=score)
 
 
 def _hash(router: Any, _: Any) -> Recipe:
