@@ -41,7 +41,7 @@ def blocks_with_experts(source: str) -> list[tuple[str, str]]:
 
 def _made_by(node: ast.ClassDef) -> dict[str, str]:
     """The attributes that a class calls some other class for, with these classes' names."""
-    made = {}
+    made: dict[str, str] = {}
     for it in ast.walk(node):
         if isinstance(it, ast.Assign) and isinstance(it.targets[0], ast.Attribute):
             for call in ast.walk(it.value):
