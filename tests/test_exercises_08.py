@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
@@ -30,6 +31,12 @@ def whole(logits: torch.Tensor, k: int) -> torch.Tensor:
     T, E = logits.shape
     load = one_hot(logits.topk(k).indices, E).sum((0, 1))
     return E * (load / (T * k) * logits.softmax(-1).mean(0)).sum()
+
+
+def without_minlength(logits: torch.Tensor, k: int) -> torch.Tensor:
+    """Counts end with the last expert that anybody chose."""
+    load = torch.bincount(logits.topk(k).indices.flatten())
+    return logits.shape[1] * (load / load.sum() * logits.softmax(-1).mean(0)).sum()
 
 
 def with_weights(logits: torch.Tensor, k: int, mask: torch.Tensor) -> torch.Tensor:
@@ -62,6 +69,8 @@ RIGHT: dict[str, tuple[Answer, ...]] = {
         lambda load: torch.exp(-(shares(load) * shares(load).log()).nansum()),
         lambda load: (shares(load) ** -shares(load)).prod(),
         in_a_loop,
+        lambda load: torch.distributions.Categorical(probs=load.double()).entropy().exp(),
+        lambda load: np.exp(-sum(p * np.log(p) for p in (load / load.sum()).numpy() if p)),
     ),
     "8.2": (
         lambda logits, k, mask: whole(logits[mask], k),
@@ -114,6 +123,11 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda load: torch.exp((shares(load) * shares(load).log()).nansum()), "a minus"),
         (lambda load: load.double().softmax(0).square().sum(), "expected"),
         (lambda load: torch.tensor(3.0), "expected"),
+        (lambda load: load.sum() / load.max(), "the sum over the largest"),
+        (lambda load: torch.special.entr(shares(load.double())).mean().exp(), "expected"),
+        (lambda load: torch.special.entr(load.double()).sum().exp(), "expected"),
+        (lambda load: torch.special.entr(load.double().softmax(0)).sum().exp(), "expected"),
+        (lambda load: load / load.sum(), "a single number"),
     ),
     "8.2": (
         (lambda logits, k, mask: whole(logits[:-7], k), "expected"),
@@ -124,12 +138,37 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda logits, k, mask: whole(logits * mask[:, None], k), "expected"),
         (lambda logits, k, mask: naive(logits[mask], k), "nan"),
         (lambda logits, k, mask: whole(logits[mask].sigmoid(), k), "expected"),
+        (
+            lambda logits, k, mask: (
+                logits.shape[1] * logits[mask].softmax(-1).mean(0).square().sum()
+            ),
+            "a count of the tokens",
+        ),
+        (lambda logits, k, mask: whole(logits[mask], k) - 1, "expected"),
+        (
+            # No minlength: the last experts may have no token.
+            lambda logits, k, mask: (
+                (
+                    logits.shape[1]
+                    * torch.bincount(logits[mask].topk(k).indices.flatten())
+                    * logits[mask].softmax(-1).mean(0)
+                ).sum()
+                / (mask.sum() * k)
+            ),
+            "raised",
+        ),
     ),
     "8.3": (
         (lambda logits, k: whole(logits.flatten(0, 1), k), "pooled"),
         (lambda logits, k: sum(whole(layer, k) for layer in logits), "sum over the layers"),
         (lambda logits, k: sum(whole(layer.detach(), k) for layer in logits) / len(logits), "grad"),
         (lambda logits, k: whole(logits[0], k), "first layer alone"),
+        (lambda logits, k: whole(logits[-1], k), "last layer alone"),
+        (lambda logits, k: sum(whole(x, k) for x in logits) / logits.shape[1], "number of layers"),
+        (lambda logits, k: torch.stack([whole(x, 1) for x in logits]).mean(), "first choice alone"),
+        (lambda logits, k: torch.stack([whole(x, k) for x in logits]).max(), "expected"),
+        (lambda logits, k: sum(without_minlength(x, k) for x in logits) / len(logits), "raised"),
+        (lambda logits, k: [whole(x, k) for x in logits], "a single number"),
         (lambda logits, k: whole(logits.mean(0), k), "nothing in common"),
         (lambda logits, k: torch.stack([naive(layer, k) for layer in logits]).mean(), "nan"),
         (lambda logits, k: torch.stack([whole(x, k) for x in logits]).median(), "expected"),
@@ -141,6 +180,10 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda logits, k: k * whole(logits.flatten(0, 1), k) / logits.shape[-1], "factor E"),
         (lambda logits, k: from_the_library(logits, k) * len(logits), "rows of one"),
         (lambda logits, k: logits.shape[-1] / k, "expected"),
+        (lambda logits, k: whole(logits.flatten(0, 1), 1), "all K"),
+        (lambda logits, k: whole(logits.flatten(0, 1), k) / k, "expected"),
+        (lambda logits, k: k * naive(logits.flatten(0, 1), k), "nan"),
+        (lambda logits, k: k * without_minlength(logits.flatten(0, 1), k), "raised"),
     ),
 }
 

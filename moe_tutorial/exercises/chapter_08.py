@@ -24,6 +24,10 @@ def _loads(generator: torch.Generator) -> Sequence[Inputs]:
     ]
 
 
+def _last_of(experts: int) -> Tensor:
+    return (torch.arange(experts) == experts - 1).double()
+
+
 def _layers(generator: torch.Generator) -> Sequence[Inputs]:
     cases: list[Inputs] = []
     for layers, tokens, experts, k in ((3, 12, 4, 2), (2, 30, 6, 1), (2, 7, 5, 3), (1, 9, 4, 2)):
@@ -32,6 +36,8 @@ def _layers(generator: torch.Generator) -> Sequence[Inputs]:
         logits[torch.arange(layers), :, torch.arange(layers)] += 2
         cases.append((logits, k))
     cases.append((cases[0][0] + 800, 2))  # beyond where exponentials overflow
+    cases.append((cases[0][0].flip(0), 2))  # the last layer is not the worst one any more
+    cases.append((cases[1][0] - 9 * _last_of(6), 1))  # nobody chooses the last expert
     return cases
 
 
@@ -49,6 +55,9 @@ def _padded(generator: torch.Generator) -> Sequence[Inputs]:
     alone = torch.randn(4, 6, generator=generator, dtype=torch.float64)
     cases.append((alone, 2, torch.arange(4) == 2))  # one token
     cases.append((alone, 2, torch.arange(4) >= 0))  # no padding at all
+    cases.append(
+        (alone - 9 * _last_of(6), 2, torch.arange(4) > 0)
+    )  # nobody chooses the last expert
     return cases
 
 
@@ -125,6 +134,10 @@ EFFECTIVE = Exercise(
             "this is one over the number of experts: the entropy has a minus in front of its sum",
         ),
         Mistake(
+            lambda load: load.sum() / load.max(),
+            "this is the sum over the largest, another such number: use the entropy",
+        ),
+        Mistake(
             lambda load: load_metrics(load).effective_experts / len(load),
             "this is a share of all experts: their number was asked for",
         ),
@@ -178,6 +191,12 @@ MASKED = Exercise(
             "f counts each token's first choice alone: all K choices are a load",
         ),
         Mistake(
+            lambda logits, k, mask: (
+                logits.shape[-1] * logits[mask].softmax(-1).mean(0).square().sum()
+            ),
+            "f is a count of the tokens that chose an expert, not the mean probability again",
+        ),
+        Mistake(
             lambda logits, k, mask: _loss(logits.detach(), k, mask),
             "the number is right, but no gradient reaches the logits: P has to stay attached",
         ),
@@ -216,6 +235,18 @@ PER_LAYER = Exercise(
             "this is the loss of the first layer alone",
         ),
         Mistake(
+            lambda logits, k: _loss(logits[-1], k),
+            "this is the loss of the last layer alone: is the result of the loop kept?",
+        ),
+        Mistake(
+            lambda logits, k: _each_layer(logits, 1).mean(),
+            "f counts each token's first choice alone: all K choices are a load",
+        ),
+        Mistake(
+            lambda logits, k: _each_layer(logits, k).sum() / logits.shape[1],
+            "the sum is divided by the number of tokens: divide by the number of layers",
+        ),
+        Mistake(
             lambda logits, k: _each_layer(logits.detach(), k).mean(),
             "the number is right, but no gradient reaches the logits: P has to stay attached",
         ),
@@ -249,6 +280,10 @@ AS_READ = Exercise(
         Mistake(
             lambda logits, k: _without_k(logits, k) / logits.shape[-1],
             "the factor E is missing: it stands in the last line of the source",
+        ),
+        Mistake(
+            lambda logits, k: _loss(logits.flatten(0, 1), 1),
+            "only each token's first choice is counted: the library counts all K",
         ),
     ),
     tolerance=TOLERANCE,
