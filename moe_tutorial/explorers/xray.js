@@ -1,5 +1,5 @@
-// A passage of which every token has its expert's colour. ids and gates are flat, K to a token, -1
-// for none; hues are each layer's coloured experts, one for each colour; favourites are places in
+// A passage of which every token has its expert's colour. ids and gates are flat, K to a token with
+// the largest gate first, -1 for none; hues are each layer's coloured experts, one for each colour; favourites are places in
 // the vocabulary, most telling first.
 bring("xray", (config, { root, form, hand }) => {
   const { tokens, layers, experts, k, ids, gates, hues, favourites, vocabulary } = config;
@@ -9,13 +9,12 @@ bring("xray", (config, { root, form, hand }) => {
 
   const gate = (layer, place) => (gates ? gates[layer][place] / 100 : 0);
 
-  // A token's experts with their gates, the strongest first.
+  // A token's experts with their gates.
   function chosen(layer, token) {
     const places = Array.from({ length: k }, (_, i) => token * k + i);
     return places
       .filter((place) => ids[layer][place] >= 0)
-      .map((place) => [ids[layer][place], gate(layer, place)])
-      .sort((a, b) => b[1] - a[1]);
+      .map((place) => [ids[layer][place], gate(layer, place)]);
   }
 
   const strongest = (layer, token) => (chosen(layer, token)[0] ?? [-1])[0];

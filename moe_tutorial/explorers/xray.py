@@ -3,6 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -68,14 +69,14 @@ def xray(
     if passage is None:
         first = int((trace.sequences_T == trace.sequences_T[0]).sum())
         passage = slice(0, min(first, 400))
-    shown = trace.cut(passage)
+    shown = by_gate(trace.cut(passage))
     choices = shown.experts_LTK.numel()
     if not 1 <= len(shown) <= MOST_TOKENS or choices > MOST_CHOICES:
         raise ValueError(
             f"passage must have from 1 to {MOST_TOKENS} tokens, with at most {MOST_CHOICES} ids in "
             f"all layers, got {len(shown)} with {choices}: cut some layers off with trace.cut"
         )
-    strongest_LT = strongest(shown)
+    strongest_LT = shown.experts_LTK[..., 0]
     hues = [_coloured(row, trace.num_experts) for row in strongest_LT]
     words = split(shown.tokens_T.tolist(), decode)
     favourites = favourite_tokens(trace, FAVOURITES)
@@ -102,13 +103,17 @@ def xray(
         return Explorer("xray", "which experts read which token", config, [still])
 
 
-def strongest(trace: Trace) -> Tensor:
-    """Each token's expert with the largest gate, or the first without gates: ``[L, T]``."""
+def by_gate(trace: Trace) -> Trace:
+    """The same with each token's experts in the order of their gates, those without one last."""
     if trace.gates_LTK is None:
-        return trace.experts_LTK[..., 0].long()
+        return trace
     gates = trace.gates_LTK.double().masked_fill(trace.experts_LTK == NO_EXPERT, -torch.inf)
-    best = gates.argmax(-1, keepdim=True)
-    return trace.experts_LTK.gather(-1, best)[..., 0].long()
+    order = gates.sort(dim=-1, descending=True, stable=True).indices
+    return replace(
+        trace,
+        experts_LTK=trace.experts_LTK.gather(-1, order),
+        gates_LTK=trace.gates_LTK.gather(-1, order),
+    )
 
 
 def _coloured(strongest_T: Tensor, num_experts: int) -> list[int]:
