@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import layer, measure, report, routing
+from benchmarks import layer, measure, report, routing, tracing
 from benchmarks.peers import MaskLoop, Ours
 from benchmarks.problem import Problem, Size
 from moe_tutorial.results import stored
@@ -252,3 +252,12 @@ def test_routing_is_timed_beside_torch(tmp_path: Path, capsys: pytest.CaptureFix
         assert list(found) == names
         assert all(it["peak_extra_bytes_per_token"] > 0 for it in found.values())
     assert "gumbel_top_k" in capsys.readouterr().out
+
+
+def test_tracing_is_timed_beside_the_model_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tracing.json"
+    assert tracing.main(["--small", *OPTIONS, "--json", str(path)]) == 0
+    (cell,) = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    for work in ("pass", "generate"):
+        assert cell[work]["traced_to_alone"] > 0
+        assert cell[work]["rounds"] >= 2
