@@ -49,6 +49,10 @@ def expert_by_expert(chosen: torch.Tensor, gates: torch.Tensor, E: int, C: int) 
     return kept.view_as(chosen)
 
 
+def positions(chosen: torch.Tensor) -> torch.Tensor:
+    return torch.arange(chosen.numel()).view(chosen.shape)
+
+
 def above_a_bar(_: torch.Tensor, gates: torch.Tensor, E: int, C: int) -> torch.Tensor:
     """The C-th largest gate of all experts together as a bar."""
     kth = gates.flatten().sort(descending=True).values[min(C * E, gates.numel()) - 1]
@@ -85,6 +89,11 @@ RIGHT: dict[str, tuple[Answer, ...]] = {
         lambda T, E: (
             E / T * torch.tensor([abs(n - T // E) * pmf(n, T, E) / 2 for n in range(T + 1)]).sum()
         ),
+        lambda T, E: (
+            torch.tensor([max(0, n - T // E) * pmf(n, T, E) for n in range(T + 1)]).sum().item()
+            * E
+            / T
+        ),
         # De Moivre's closed form of the mean absolute deviation.
         lambda T, E: (1 - 1 / E) * (T // E + 1) * pmf(T // E + 1, T, E) * E / T if E > 1 else 0.0,
     ),
@@ -115,6 +124,9 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda chosen, E, C: torch.bincount(chosen.flatten()) - C, "expected"),
         (lambda chosen, E, C: counted_in_a_loop(chosen, E, C) > 0, "expected"),
         (lambda chosen, E, C: counted_in_a_loop(chosen, E, max(0, C - 1)), "one too many"),
+        (lambda chosen, E, C: counted_in_a_loop(chosen, E, C - 1), "one too many"),
+        (lambda chosen, E, C: counted_in_a_loop(chosen, E, C) / chosen.numel(), "expected"),
+        (lambda chosen, E, C: torch.bincount(chosen.flatten()).sub(C).clamp(min=0), "shape (5,)"),
     ),
     "9.2": (
         (above_a_bar, "expected"),
@@ -122,6 +134,8 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda c, g, E, C: by_comparison(c, g.float(), E, C), "expected"),
         (lambda c, g, E, C: ~by_comparison(c, g, E, C), "dropped ones"),
         (lambda c, g, E, C: by_comparison(c, g, E, C + 1), "not C + 1"),
+        (lambda c, g, E, C: by_comparison(c, g, E, C - 1), "expected"),
+        (lambda c, g, E, C: by_comparison(c.T, -positions(c.T), E, C).T, "first choices"),
         (lambda c, g, E, C: served_in_a_loop(c, -torch.arange(c.numel()).view_as(c), E, C), "posi"),
         (
             lambda c, g, E, C: torch.cat(
@@ -138,6 +152,11 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda T, E: sum(pmf(n, T, E) for n in range(T // E + 1, T + 1)), "overfull"),
         (lambda T, E: (T / E * (1 - 1 / E) / (2 * math.pi)) ** 0.5 * E / T, "expected"),
         (lambda T, E: 1 - (1 - 1 / E) ** T, "expected"),
+        (lambda T, E: sum(n * pmf(n, T, E) for n in range(T // E + 1, T + 1)) * E / T, "expected"),
+        (
+            lambda T, E: sum((n - T // E) * pmf(n, T, E) for n in range(T // E, T)) * E / T,
+            "one too early",
+        ),
     ),
     "9.4": (
         (lambda c, E, C: by_order(c.flatten(), C).view_as(c), "one queue for the whole batch"),
@@ -146,6 +165,9 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda c, E, C: RIGHT["9.4"][2](c, E, C - 1), "stays empty"),
         (lambda c, E, C: one_hot(c, E) * (one_hot(c, E).cumsum(-2) <= C), "one-hot mask"),
         (lambda c, E, C: torch.arange(c.shape[1]).expand(c.shape) < C, "expected"),
+        (lambda c, E, C: (one_hot(c, E).cumsum(1) <= C).all(-1), "expected"),
+        (lambda c, E, C: (one_hot(c, E).cumsum(1) <= C).any(-1), "expected"),
+        (lambda c, E, C: RIGHT["9.4"][2](c.flip(1), E, C).flip(1), "end of each sequence first"),
     ),
 }
 

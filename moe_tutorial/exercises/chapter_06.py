@@ -191,6 +191,7 @@ ACTIVE_SHARE = Exercise(
             "the division comes first: put brackets around the sum above the line",
         ),
     ),
+    tolerance=1e-6,
 )
 
 REAL_CODE = Exercise(

@@ -104,6 +104,10 @@ COUNT = Exercise(
             lambda chosen, E, C: _drops(chosen, E, max(C - 1, 0)),
             "one too many: all C places can be taken",
         ),
+        Mistake(
+            lambda chosen, E, C: _drops(chosen, E, C - 1),
+            "one too many: all C places can be taken",
+        ),
     ),
 )
 
@@ -115,6 +119,12 @@ BY_GATE = Exercise(
         Mistake(
             lambda chosen, gates, E, C: _kept(chosen, gates.flatten().argsort(), E, C),
             "these are the smallest gates: sort downwards",
+        ),
+        Mistake(
+            lambda chosen, gates, E, C: _kept(
+                chosen, torch.arange(chosen.numel()).view_as(chosen).T.flatten(), E, C
+            ),
+            "this is the order of first choices: the gates have no say yet",
         ),
         Mistake(
             lambda chosen, gates, E, C: _kept(chosen, torch.arange(chosen.numel()), E, C),
@@ -187,6 +197,7 @@ FAIR = Exercise(
             "the sum ends one too early: all T tokens may pick the same expert",
         ),
     ),
+    tolerance=1e-6,  # a loop in float32 is right, too
 )
 
 BY_SEQUENCE = Exercise(
