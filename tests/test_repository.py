@@ -125,7 +125,7 @@ def test_arrows_run_one_way() -> None:
     allowed = {
         "routing": common,
         "layer": common | {"routing"},
-        "learning": common | {"routing", "layer"},
+        "learning": common | {"routing", "layer", "results"},
         "models": common | {"routing", "layer", "learning"},
         "uncertainty": common | {"routing", "layer"},
         "results": common,

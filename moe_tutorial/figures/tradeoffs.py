@@ -76,9 +76,10 @@ def trade_off(
             line = np.stack([x_N, y_N], axis=1)
             obstacles += [Obstacle(line, 2), Obstacle(line, 4, joined=False)]
             best, last = int(y_N.argmin()), len(x_N) - 1
-            labels.append(Label(f"{name},\n{setting.format(settings[last])}", *line[last], colour))
+            words = f"{name},\n{setting.format(settings[last])}"
+            labels.append(Label(words, line[last, 0], line[last, 1], colour))
             others += [
-                Label(setting.format(settings[n]), *line[n], colour)
+                Label(setting.format(settings[n]), line[n, 0], line[n, 1], colour)
                 for n in range(0, last, 1 if last < _MANY else last)
             ]
             told = [
