@@ -37,7 +37,7 @@ def test_a_chapter_claims_something_and_says_how_it_knows(
             assert site_works.find_citations(claim.source, works), (
                 f"not in the bibliography: {claim.source}"
             )
-            assert re.search(r"section|table|figure|appendix|equation", claim.source)
+            assert re.search(r"abstract|section|table|figure|appendix|equation", claim.source)
 
 
 def notebook(**claim: str) -> dict[str, Any]:
