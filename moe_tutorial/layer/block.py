@@ -67,9 +67,7 @@ class Block(nn.Module):
             )
         model_width = attention.out.out_features
         width = (
-            layer.out.out_features
-            if isinstance(layer, FeedForward)
-            else layer.router.model_width
+            layer.out.out_features if isinstance(layer, FeedForward) else layer.router.model_width
         )
         if width != model_width:
             raise ValueError(f"layer must have width {model_width} as attention, got {width}")
