@@ -15,6 +15,7 @@ from moe_tutorial.exercises import (
     chapter_08,
     chapter_09,
     chapter_10,
+    chapter_11,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
 from moe_tutorial.exercises.record import Progress, forget_progress, look_up, remember
@@ -33,6 +34,7 @@ EXERCISES: dict[str, Exercise] = {
         chapter_08,
         chapter_09,
         chapter_10,
+        chapter_11,
     )
     for exercise in chapter.EXERCISES
 }
