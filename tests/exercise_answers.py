@@ -178,7 +178,7 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda values: values.mean().item(),
     ),
     "8.1": (
-        lambda load: load.sum() / load.max(),
+        lambda load: load.sum() / load.max() + 1,
         lambda load: load.max() / load.mean(),
         lambda load: load.sum(),
     ),
@@ -188,7 +188,7 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda logits, k, mask: switch_by_hand(logits[mask].softmax(-1), k),
     ),
     "8.3": (
-        lambda logits, k: switch_by_hand(logits[-1], k),
+        lambda logits, k: 2 * switch_by_hand(logits[-1], k),
         lambda logits, k: torch.stack([switch_by_hand(layer, k) for layer in logits]).amax(),
         lambda logits, k: switch_by_hand(logits[-1], k) * 0 + 1,
     ),

@@ -91,7 +91,7 @@ def test_a_work_in_words(works: dict[str, Any]) -> None:
     assert works["jacobs1991"].venue == "Neural Computation 3(1), pages 79\u201387"
     words = [" ".join((w.cited, w.title, w.venue, w.note, w.all_authors)) for w in works.values()]
     assert not re.search(r"[{}\\]", " ".join(words)), "marks of LaTeX are left"
-    cited_as = [work.cited for work in works.values()]
+    cited_as = [(work.cited, work.name) for work in works.values()]
     assert len(set(cited_as)) == len(cited_as), "two works are cited in the same words"
 
 

@@ -59,7 +59,7 @@ def test_nothing_around_a_picture_changes_it(name: str) -> None:
 ODD_WORDS = ["_a & <b>", "$x", "$x$", r"cost in $ or \alpha, $"]
 WITH_WORDS: dict[str, Callable[[str], Picture]] = {
     "bars": lambda w: expert_bars(
-        {w: torch.ones(3)}, w, markers={w: torch.ones(3)}, marker_label=w
+        {w: torch.ones(12)}, w, markers={w: torch.ones(12)}, marker_label=w
     ),
     "curves": lambda w: curves(
         [1, 2], {w: [1, 2], "b": [2, 1]}, x_label=w, y_label=w, levels={w: 1.5}
@@ -89,7 +89,6 @@ def test_words_are_drawn_as_they_stand(name: str, odd: str) -> None:
     shown = [t.get_text() for t in texts]  # type: ignore[attr-defined]
     wanted = {
         "curves": 4,
-        "bars": 4,
         "boxes": 2,
         "sizes": 1,
         "positions": 1,

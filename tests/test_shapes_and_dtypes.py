@@ -90,6 +90,7 @@ def test_no_public_function_is_left_out() -> None:
     }  # fmt: skip
     # These have tests of their own: records, numbers of a batch, a model, functions of layers.
     elsewhere = {
+        "Groups", "Trace", "limit_to_groups", "sqrt_softplus", "trace",
         "LanguageModel", "LimitedRouting", "LoadMetrics", "Prediction", "RouterConfig",
         "dispatch_kept",
         "expert_capacity", "expert_load", "future_leak", "gshard_loss", "importance",

@@ -47,7 +47,7 @@ def trace(
     them until the last one ends is recorded, too.
 
     Args:
-        model: of this book, or of transformers; see :func:`moe_layers`. It is this module itself
+        model: of this book, or of transformers; see ``moe_layers``. It is this module itself
             that has to be called, or its ``generate``.
         layers: the places, among all MoE layers, of those to record; None for all.
         file: where to write what is recorded while it goes on, so that memory is bounded, however
@@ -57,7 +57,7 @@ def trace(
         The recording, which gives the trace.
 
     Raises:
-        TypeError, ValueError: as :func:`moe_layers`; layers that have different numbers of experts
+        TypeError, ValueError: as ``moe_layers``; layers that have different numbers of experts
             or of experts per token, or that did not run; an ``attention_mask`` that is not
             ``[B, S]``.
     """

@@ -14,7 +14,7 @@ from moe_tutorial.routing.summary import Summary
 from moe_tutorial.validation import check_kind, check_size
 
 NO_EXPERT = -1
-"""The id where a token has fewer than K experts: it was skipped, dropped, or not recorded."""
+"""The id where a token has fewer than K experts, because one was skipped, dropped or not seen."""
 
 PER_TOKEN = ("tokens_T", "positions_T", "sequences_T")
 """The fields of a trace that have one number for each token."""

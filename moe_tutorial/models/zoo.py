@@ -188,7 +188,7 @@ def default_block(name: str) -> nn.Module:
     """A block of the installed transformers as its default configuration makes it.
 
     Args:
-        name: one of :data:`~moe_tutorial.models.families.FAMILIES`.
+        name: one of ``FAMILIES``.
 
     Returns:
         The block, or the router, on the meta device: shapes and fields, no weights.
