@@ -4,17 +4,16 @@ Softmax and top-k, and draws without replacement by ``gumbel_top_k`` and by ``to
 for up to a million tokens and 256 experts: nanoseconds and bytes per token.
 """
 
-import argparse
 import json
 import statistics
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import measure
+from benchmarks.options import options
 from moe_tutorial import gumbel_top_k, softmax, top_k
 
 TORCH, OURS = "torch.softmax, torch.topk", "softmax, top_k"
@@ -83,25 +82,19 @@ def text(record: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; see ``--help``."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.routing", description=__doc__)
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seconds", type=float, default=3, help="per size (3)")
-    parser.add_argument("--rounds", type=int, default=5, help="at least (5)")
-    parser.add_argument("--json", type=Path, help="where to write the results")
-    options = parser.parse_args(arguments)
-    device = torch.device(options.device)
+    found = options(arguments, "routing", __doc__, seconds=3, rounds=5)
+    device = torch.device(found.device)
     record: dict[str, Any] = {
         **measure.environment(device),
-        "settings": {"dtype": "float32", "seconds": options.seconds, "rounds": options.rounds},
+        "settings": {"dtype": "float32", "seconds": found.seconds, "rounds": found.rounds},
         "cells": [],
     }
-    for size in SMALL if options.small else SIZES:
+    for size in SMALL if found.small else SIZES:
         print("T,E,K =", *size, file=sys.stderr, flush=True)
-        cell = measure_size(*size, device=device, seconds=options.seconds, rounds=options.rounds)
+        cell = measure_size(*size, device=device, seconds=found.seconds, rounds=found.rounds)
         record["cells"].append(cell)
-        if options.json:
-            options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if found.json:
+            found.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(text(record))
     return 0
 

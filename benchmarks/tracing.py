@@ -4,18 +4,17 @@ A model of transformers alone, and the same inside ``trace``: whole passes, and 
 takes one token a step, so that recording has the least to hide behind.
 """
 
-import argparse
 import json
 import statistics
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
 from benchmarks import measure
+from benchmarks.options import options
 from moe_tutorial import trace
 
 ALONE, TRACED = "alone", "traced"
@@ -101,25 +100,19 @@ def text(record: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; see ``--help``."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tracing", description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a tiny model, to try the script")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seconds", type=float, default=5, help="per model and work (5)")
-    parser.add_argument("--rounds", type=int, default=9, help="at least (9)")
-    parser.add_argument("--json", type=Path, help="where to write the results")
-    options = parser.parse_args(arguments)
-    device = torch.device(options.device)
+    found = options(arguments, "tracing", __doc__, seconds=5, rounds=9)
+    device = torch.device(found.device)
     record: dict[str, Any] = {
         **measure.environment(device, ["transformers"]),
-        "settings": {"seconds": options.seconds, "rounds": options.rounds},
+        "settings": {"seconds": found.seconds, "rounds": found.rounds},
         "cells": [],
     }
-    for size in SMALL if options.small else SIZES:
+    for size in SMALL if found.small else SIZES:
         print("width, layers, experts, K, hidden =", *size, file=sys.stderr, flush=True)
-        cell = measure_size(size, device=device, seconds=options.seconds, rounds=options.rounds)
+        cell = measure_size(size, device=device, seconds=found.seconds, rounds=found.rounds)
         record["cells"].append(cell)
-        if options.json:
-            options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if found.json:
+            found.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(text(record))
     return 0
 
