@@ -16,6 +16,7 @@ from moe_tutorial.exercises import (
     chapter_09,
     chapter_10,
     chapter_11,
+    chapter_12,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
 from moe_tutorial.exercises.record import Progress, forget_progress, look_up, remember
@@ -35,6 +36,7 @@ EXERCISES: dict[str, Exercise] = {
         chapter_09,
         chapter_10,
         chapter_11,
+        chapter_12,
     )
     for exercise in chapter.EXERCISES
 }
