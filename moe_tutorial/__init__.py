@@ -10,7 +10,9 @@
 - ``uncertainty``: how far a decision can be trusted.
 
 Arrows run one way: ``routing`` imports from no other part, ``layer`` from ``routing``, the others
-from both. Names end in the shape of what they hold:
+from both. ``parallel`` takes the first three to many devices, and ``train`` is a command that does.
+
+Names end in the shape of what they hold:
 
 - ``T`` tokens (any leading dimensions, such as batch and sequence)
 - ``D`` model width

@@ -89,7 +89,7 @@ def test_the_readme_lists_the_folders_and_the_parts_in_the_order_of_the_book() -
     assert [name for name in inside if name in PARTS] == PARTS
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [*PARTS, "parallel"])
 def test_every_module_is_named_by_its_part_and_by_the_reference(part: str) -> None:
     opening = ast.get_docstring(ast.parse((PACKAGE / part / "__init__.py").read_text("utf-8")))
     reference = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
@@ -128,11 +128,12 @@ def test_arrows_run_one_way() -> None:
         "learning": common | {"routing", "layer", "results"},
         "models": common | {"routing", "layer", "learning"},
         "uncertainty": common | {"routing", "layer"},
+        "parallel": common | {"routing", "layer", "learning"},
         "results": common,
         "figures": common | {"routing", "layer", "learning", "example"},
         "explorers": common | {"routing", "models", "figures", "example"},
         "widgets": common | {"routing", "figures", "explorers"},
-        "exercises": common | {"routing", "layer", "learning"},
+        "exercises": common | {"routing", "layer", "learning", "parallel"},
     }
     for room, others in allowed.items():
         for path in (PACKAGE / room).glob("*.py"):

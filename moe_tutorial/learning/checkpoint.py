@@ -75,7 +75,7 @@ class Checkpoint:
             ValueError: a file that is no whole checkpoint, or of another run; nothing has changed.
         """
         content = read(path)
-        _check_identity(path, content["identity"], self.identity)
+        check_identity(path, content["identity"], self.identity)
         # With equal names, shapes and dtypes, none of what follows can fail half-way.
         names = self.model.state_dict()
         self.model.load_state_dict({name: content["model"][_plain(name)] for name in names})
@@ -209,7 +209,8 @@ def _scratch(path: Path) -> Path:
     return path.with_name(path.name + ".new")
 
 
-def _check_identity(path: Path, written: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def check_identity(path: Path, written: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another run, and say in what it differs."""
     names = [name for name in {**here, **written} if written.get(name) != here.get(name)]
     if not names and list(written) != list(here):
         raise ValueError(

@@ -72,6 +72,10 @@ class Batch:
     targets_BS: Tensor
     domains_BS: Tensor
 
+    def part(self, windows: slice) -> "Batch":
+        """Some of the windows."""
+        return Batch(self.tokens_BS[windows], self.targets_BS[windows], self.domains_BS[windows])
+
 
 def corpus(
     documents: Mapping[str, Mapping[str, str] | Sequence[str]], validation_share: float = 0.1

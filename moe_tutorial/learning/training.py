@@ -118,7 +118,7 @@ def train(
     windows = torch.Generator("cpu").manual_seed(settings.seed)
     # Another seed than the windows', so that the noise of a draw tells nothing of them.
     draws = torch.Generator(device).manual_seed(-1 - settings.seed)
-    optimizer = _optimizer(model, settings)
+    optimizer = adamw(model, settings)
     history = History()
     identity = asdict(settings) | {
         "text": text.fingerprint(),
@@ -176,7 +176,8 @@ def train(
     return history
 
 
-def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
+def adamw(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
+    """AdamW as the settings have it: matrices decay, biases and the weights of norms do not."""
     decaying: dict[nn.Parameter, None] = {}
     others: dict[nn.Parameter, None] = {}
     for module in model.modules():
@@ -231,8 +232,7 @@ def evaluate(
             draws = torch.Generator(device).manual_seed(0)
             total = 0.0
             for first in range(0, windows, batch_size):
-                part = slice(first, first + batch_size)
-                batch = Batch(every.tokens_BS[part], every.targets_BS[part], every.domains_BS[part])
+                batch = every.part(slice(first, first + batch_size))
                 total += cross_entropy(model(batch.tokens_BS, draws), batch).double().sum().item()
             losses[domain] = total / (windows * length)
     return losses
