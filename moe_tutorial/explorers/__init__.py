@@ -9,6 +9,7 @@ a picture of the first state is shown.
 
 from moe_tutorial.explorers.centroids import centroid_explorer
 from moe_tutorial.explorers.page import Explorer
+from moe_tutorial.explorers.pipeline import pipeline_explorer
 from moe_tutorial.explorers.sampled import routing_explorer
 from moe_tutorial.explorers.selection import selection_explorer
 from moe_tutorial.explorers.temperature import temperature_explorer
@@ -17,6 +18,7 @@ from moe_tutorial.explorers.xray import xray
 __all__ = [
     "Explorer",
     "centroid_explorer",
+    "pipeline_explorer",
     "routing_explorer",
     "selection_explorer",
     "temperature_explorer",
