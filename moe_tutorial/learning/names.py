@@ -168,7 +168,7 @@ def _named(data: Mapping[str, Mapping[str, str]]) -> dict[tuple[str, str], str]:
 
 
 def _plain(name: str) -> bool:
-    return 0 < len(name) <= LONGEST and not any(it.isdigit() or it in "()（）[]" for it in name)
+    return 0 < len(name) <= LONGEST and not any(it.isdigit() or it in "()[]" for it in name)
 
 
 def _rank(name: str) -> float:
