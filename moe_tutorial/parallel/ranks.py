@@ -47,8 +47,8 @@ def run_ranks(
         function: called as ``function(*args)``; ``torch.distributed`` is ready inside of it.
         ranks: W.
         args: see above; they are there already, so they need not be pickled.
-        time_out: seconds after which every process is ended, and after which a rank that waits
-            for another one gives up.
+        time_out: seconds after which every process is ended; a rank that waits for another one
+            gives up after half of them, and can say so.
 
     Returns:
         What each rank returned, in order; it must be something that can be pickled.
@@ -106,7 +106,7 @@ def _run(
             init_method=meeting.as_uri(),
             rank=rank,
             world_size=ranks,
-            timeout=timedelta(seconds=time_out),
+            timeout=timedelta(seconds=time_out / 2),
         )
         result = pickle.dumps((True, function(*args)))
         dist.barrier()  # nobody leaves while somebody still needs an answer
@@ -128,12 +128,10 @@ def _collect(pipes: list[Connection], processes: list[Any], end: float) -> list[
     waiting = dict(zip(pipes, range(len(pipes)), strict=True))
     while waiting:
         # After a first failure, others get a moment to say what they saw.
-        patience = end - time.monotonic()
-        ready = wait(list(waiting), max(0.0, min(patience, 1.0) if errors else patience))
+        patience = max(0.0, end - time.monotonic())
+        ready = wait(list(waiting), min(patience, 1.0) if errors or lost else patience)
         if not ready:
-            for rank in waiting.values():
-                if not errors:
-                    lost[rank] = "did not come back in time"
+            lost |= dict.fromkeys(waiting.values(), "did not come back in time")
             break
         for pipe in ready:
             assert isinstance(pipe, Connection)

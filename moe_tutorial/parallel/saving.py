@@ -58,8 +58,8 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any] | None:
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+) -> None:
     """Take over the newest checkpoint, written by any number of ranks; all ranks call this.
 
     A ``DTensor`` knows which piece of the whole it is, so each rank reads just the pieces that it
@@ -69,29 +69,27 @@ def load_checkpoint(
     Args:
         folder: what :func:`save_checkpoint` wrote to.
         model: of the same parts; changed.
-        optimizer: of its parameters; changed.
+        optimizer: of its parameters; changed. None for the model alone.
 
-    Returns:
-        What was written as ``about``; None if there is no checkpoint, and nothing has changed.
+    Raises:
+        FileNotFoundError: a folder without a checkpoint.
     """
-    steps = _steps(folder)
-    if not steps:
-        return None
-    newest = steps[max(steps)]
-    weights, state = get_state_dict(model, optimizer)
+    newest = _newest(folder)
     # Tensors are filled where they are; other things are put into these dictionaries.
-    load({"model": weights, "optimizer": state}, checkpoint_id=newest)
-    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
-    about: dict[str, Any] = json.loads((newest / _ABOUT).read_text(encoding="utf-8"))
-    return about
+    if optimizer is None:
+        weights = model.state_dict()
+        load({"model": weights}, checkpoint_id=newest)
+    else:
+        weights, state = get_state_dict(model, optimizer)
+        load({"model": weights, "optimizer": state}, checkpoint_id=newest)
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
 
 
 def read_about(folder: Path) -> dict[str, Any] | None:
     """What was written beside the tensors of the newest checkpoint, None if there is none."""
-    steps = _steps(folder)
-    if not steps:
+    if not _steps(folder):
         return None
-    about: dict[str, Any] = json.loads((steps[max(steps)] / _ABOUT).read_text(encoding="utf-8"))
+    about: dict[str, Any] = json.loads((_newest(folder) / _ABOUT).read_text(encoding="utf-8"))
     return about
 
 
@@ -107,10 +105,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: a folder without a checkpoint.
     """
-    steps = _steps(folder)
-    if not steps:
-        raise FileNotFoundError(f"folder must hold a checkpoint, got {folder} without one")
-    newest = steps[max(steps)]
+    newest = _newest(folder)
     found = FileSystemReader(newest).read_metadata().state_dict_metadata
     weights = {
         name: torch.empty(it.size, dtype=it.properties.dtype)
@@ -125,3 +120,10 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def _steps(folder: Path) -> dict[int, Path]:
     return {int(it.name.removeprefix("step_")): it for it in folder.glob("step_*")}
+
+
+def _newest(folder: Path) -> Path:
+    steps = _steps(folder)
+    if not steps:
+        raise FileNotFoundError(f"folder must hold a checkpoint, got {folder} without one")
+    return steps[max(steps)]
