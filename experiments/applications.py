@@ -12,9 +12,9 @@ from moe_tutorial import Attention, Block, Experts, FeedForward, LanguageModel, 
 
 KINDS = ("dense", "sparse", "dense, wide")
 SEEDS = range(5)
-RATES = (0.003, 0.006, 0.012)  # the learning rates to choose from
+RATES = (0.005, 0.01, 0.02)  # the learning rates to choose from
 TRIAL = 100  # the seed to choose with
-WIDTH, EXPERT_WIDTH, K = 64, 64, 2
+WIDTH, EXPERT_WIDTH, K = 32, 32, 2
 
 
 def build(kind: str, experts: int, vocabulary: int) -> LanguageModel:
