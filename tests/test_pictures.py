@@ -248,17 +248,17 @@ def test_bad_input_is_refused_by_name(call: Callable[[], object], message: str) 
 
 def test_a_scrubber_is_the_same_twice_and_light() -> None:
     def training_run() -> figures.Scrubber:
-        loads = torch.randn(40, 12, generator=torch.Generator().manual_seed(0)).softmax(-1)
+        loads = torch.randn(16, 12, generator=torch.Generator().manual_seed(0)).softmax(-1)
         frames = [
-            figures.expert_bars({f"step {i}": loads[i]}, "load", y_limits=(0, 1)) for i in range(40)
+            figures.expert_bars({f"step {i}": loads[i]}, "load", y_limits=(0, 1)) for i in range(16)
         ]
-        return figures.Scrubber(frames, [f"step {i}" for i in range(40)], "step", start=3)
+        return figures.Scrubber(frames, [f"step {i}" for i in range(16)], "step", start=3)
 
     data = training_run()._repr_mimebundle_()
     assert data == training_run()._repr_mimebundle_()
     assert set(data) == {"text/html", "text/plain"}
     assert "It starts with step 3: Bars of load over the experts." in data["text/plain"]
-    assert len(gzip.compress(data["text/html"].encode())) / 40 < 1000
+    assert len(gzip.compress(data["text/html"].encode())) / 16 < 1000
 
 
 def test_diamonds_are_named_beside_one_of_them_and_not_in_a_legend() -> None:
