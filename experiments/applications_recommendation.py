@@ -87,7 +87,7 @@ def ranked(scores_MI: Tensor, asked: Moments, places: Tensor) -> dict[str, Any]:
         target_I[ahead_A[ahead_A != NOBODY]] = True
         each.append(retrieval_normalized_dcg(row_I.double(), target_I, top_k=TOP))
     ndcg_Q = torch.stack(each)
-    users = users_Q.unique()
+    users = torch.unique(users_Q)
     by_user = [round(ndcg_Q[users_Q == user].mean().item(), 4) for user in users]
     return {"ndcg": round(ndcg_Q.mean().item(), 4), "ndcg_by_user": by_user}
 
@@ -101,7 +101,7 @@ def judged(liked_R: Tensor, next_MI: Tensor, asked: Moments, places: Tensor) -> 
 def told(model: TwoTasks, ratings: Ratings, known: Moments) -> dict[str, Any]:
     """What the chosen experts tell of the task, and in each task of the user and the last film."""
     rows: list[Tensor] = []
-    for user in known.users_M.unique():
+    for user in torch.unique(known.users_M):
         own = (known.users_M == user).nonzero()[1:, 0]  # at the first moment nothing is known
         if len(own) >= AT_LEAST:
             rows.append(own[torch.linspace(0, len(own) - 1, AT_LEAST).long()])
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         minutes=options.minutes,
         more={
             "ratings": [len(part.moment_R) for part in parts],
-            "users": [part.users_M.unique().numel() for part in parts],
+            "users": [torch.unique(part.users_M).numel() for part in parts],
             "questions": [len(questions(part)) for part in parts],
         },
     )

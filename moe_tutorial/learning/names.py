@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from moe_tutorial.learning.text import rank
 from moe_tutorial.validation import check_kind, check_size
 
 LANGUAGES = {
@@ -149,9 +150,9 @@ def names(rare: Iterable[str] = RARE, rare_share: float = 1 / 8) -> Names:
             if key in english and _plain(english[key]) and _plain(name)
         }
         for pair in sorted(pairs, key=lambda it: (it.english, it.name)):
-            if _rank(pair.english) < 0.1:
+            if rank(pair.english) < 0.1:
                 validation.append(pair)
-            elif language not in rare or _rank(f"{language} {pair.english}") < rare_share:
+            elif language not in rare or rank(f"{language} {pair.english}") < rare_share:
                 training.append(pair)
     characters = {it for pair in training for it in pair.english + pair.name}
     return Names(tuple(training), tuple(validation), "".join(sorted(characters)))
@@ -169,11 +170,6 @@ def _named(data: Mapping[str, Mapping[str, str]]) -> dict[tuple[str, str], str]:
 
 def _plain(name: str) -> bool:
     return 0 < len(name) <= LONGEST and not any(it.isdigit() or it in "()[]" for it in name)
-
-
-def _rank(name: str) -> float:
-    """A number from 0 to 1 that looks random and depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
 
 class Tokens:

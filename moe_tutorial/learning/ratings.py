@@ -167,7 +167,13 @@ def moments(ratings: Ratings, start: int, end: int) -> Moments:
         own.setdefault(user, []).append(place)
     films, stars = ratings.films_N.tolist(), ratings.stars_N.tolist()
     seconds = ratings.seconds_N.tolist()
-    users, histories, given, following, of, film, liked = [], [], [], [], [], [], []
+    users: list[int] = []
+    histories: list[list[int]] = []
+    given: list[list[int]] = []
+    following: list[list[int]] = []
+    of: list[int] = []
+    film: list[int] = []
+    liked: list[bool] = []
     seen_MI = torch.zeros(end - start, len(ratings.titles), dtype=torch.bool)
     for user, places in own.items():
         before = 0

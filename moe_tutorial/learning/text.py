@@ -120,7 +120,7 @@ def corpus(
                 f"documents[{domain!r}] must hold at least two different documents, one for each "
                 f"split, got {len(kept)}"
             )
-        ranks = {name: _rank(name) for name in kept}
+        ranks = {name: rank(name) for name in kept}
         chosen = {name for name, rank in ranks.items() if rank < validation_share}
         chosen = chosen or {min(ranks, key=ranks.__getitem__)}
         if len(chosen) == len(kept):
@@ -168,8 +168,8 @@ def _without(seen: set[str], text: str) -> str:
     return "\n\n".join(new)
 
 
-def _rank(name: str) -> float:
-    """A number from 0 to 1 that looks random and depends on the name alone."""
+def rank(name: str) -> float:
+    """A number from 0 to 1 that looks random and depends on the name alone, by which to split."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
 
