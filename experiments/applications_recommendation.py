@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(__doc__.splitlines()[0], RESULTS, 600).parse_args(arguments)
     ratings = movielens()
     places = cuts(ratings)
-    parts = [moments(ratings, *places[i : i + 2]) for i in range(3)]
+    parts = [moments(ratings, *places[i : i + 2], seen=i > 0) for i in range(3)]
     found = Runs(
         options.results,
         about(options.steps) | {"rates": list(RATES), "experts": EXPERTS, "cuts": list(places)},
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def baselines(ratings: Ratings, places: Sequence[int], parts: Sequence[Moments]) -> dict[str, Any]:
     """What each baseline reaches, with the setting that did best on the middle part."""
-    _, validation, test = parts
+    training, validation, test = parts
     found: dict[str, Any] = {"liked": {}, "next": {}}
     for name, options in liked_baselines(ratings, places[1]).items():
         areas = {
@@ -247,7 +247,7 @@ def baselines(ratings: Ratings, places: Sequence[int], parts: Sequence[Moments])
     # Only the moments that are asked about, so that no table of all others is made.
     few = [only(part, questions(part)) for part in (validation, test)]
     everything = [torch.arange(len(it.users_M)) for it in few]
-    for name, options in next_baselines(ratings, places[1]).items():
+    for name, options in next_baselines(ratings, places[1], training).items():
         values = {
             option: ranked(predict(few[0]), few[0], everything[0])["ndcg"]
             for option, predict in options.items()

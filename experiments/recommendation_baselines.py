@@ -16,15 +16,16 @@ from moe_tutorial.learning.ratings import LIKED, Moments, Ratings
 Predict = Callable[[Moments], Tensor]
 MEAN_SETTINGS = (1, 3, 10, 30)
 FACTORS = (5, 10, 20, 40)
-RIDGES = (30.0, 100.0, 300.0, 1000.0)
+RIDGES = (100.0, 300.0, 1000.0)
 
 
-def next_baselines(ratings: Ratings, end: int) -> dict[str, dict[str, Predict]]:
+def next_baselines(ratings: Ratings, end: int, training: Moments) -> dict[str, dict[str, Predict]]:
     """Baselines that score every film at every moment, each with its settings.
 
     Args:
         ratings: all of them.
         end: how many may be used; of the test users' earlier ratings, moments tell.
+        training: the moments of those that may be used.
     """
     films, count = ratings.films_N[:end], len(ratings.titles)
     matrix = csr_matrix(
@@ -51,11 +52,33 @@ def next_baselines(ratings: Ratings, end: int) -> dict[str, dict[str, Predict]]:
         weights_II = torch.from_numpy(weights)
         return lambda asked: asked.seen_MI.double() @ weights_II
 
+    def followed(latest: int) -> Predict:
+        # How often each film came soon after each of the latest ones.
+        before = indicator(training.films_MH[:, :latest], count)
+        both = (before.T @ indicator(training.next_MA, count)).toarray()
+        often_I1 = np.asarray(before.sum(0)).T + 10
+        odds_II = torch.from_numpy(both / often_I1)
+
+        def predict(asked: Moments) -> Tensor:
+            shown = indicator(asked.films_MH[:, :latest], count).toarray()
+            return torch.from_numpy(shown) @ odds_II + 1e-6 * times_I
+
+        return predict
+
+    times_I = torch.bincount(films, minlength=count).double()
     return {
         "popularity": {f"last {n}": popular(n) for n in (end, 20_000, 5_000)},
+        "what followed": {f"latest {n}": followed(n) for n in (1, 5, 20)},
         "matrix factorisation": {f"{n} factors": factors(n) for n in FACTORS},
         "item regression": {f"ridge {it:g}": regression(it) for it in RIDGES},
     }
+
+
+def indicator(films_MN: Tensor, count: int) -> csr_matrix:
+    """Which of the films each row names, as a sparse matrix of zeros and ones."""
+    rows, places = (films_MN >= 0).nonzero(as_tuple=True)
+    entries = (np.ones(len(rows)), (rows.numpy(), films_MN[rows, places].numpy()))
+    return csr_matrix(entries, shape=(len(films_MN), count))
 
 
 def liked_baselines(ratings: Ratings, end: int) -> dict[str, dict[str, Predict]]:
@@ -105,7 +128,7 @@ def liked_baselines(ratings: Ratings, end: int) -> dict[str, dict[str, Predict]]
     }
 
 
-def factorised(ratings: Ratings, end: int, number: int, ridge: float, rounds: int = 10) -> Predict:
+def factorised(ratings: Ratings, end: int, number: int, ridge: float, rounds: int = 6) -> Predict:
     """Factors of what both means leave of the stars, by alternating least squares.
 
     At a moment the user's own factors are fitted anew to the films that it shows.

@@ -64,7 +64,7 @@ class Moments:
         moment_R: int64, the moment of each of R ratings.
         film_R: int64, its film.
         liked_R: bool, whether it got LIKED stars or more.
-        seen_MI: bool ``[M, films]``, what the user had rated before.
+        seen_MI: bool ``[M, films]``, what the user had rated before; no rows if not wanted.
     """
 
     users_M: Tensor
@@ -146,13 +146,14 @@ def cuts(ratings: Ratings, shares: tuple[float, ...] = (0.8, 0.9)) -> tuple[int,
     return (0, *at, len(seconds_N))
 
 
-def moments(ratings: Ratings, start: int, end: int) -> Moments:
+def moments(ratings: Ratings, start: int, end: int, *, seen: bool = True) -> Moments:
     """The moments of one part: each second in which a user rated at least one film.
 
     Args:
         ratings: all of them; those before ``start`` are known, those from ``end`` on are not used.
         start: where the part begins among the ratings.
         end: where it ends.
+        seen: whether ``seen_MI`` is wanted, which is large.
 
     Raises:
         ValueError: no ratings in the part, or a place outside.
@@ -174,14 +175,15 @@ def moments(ratings: Ratings, start: int, end: int) -> Moments:
     of: list[int] = []
     film: list[int] = []
     liked: list[bool] = []
-    seen_MI = torch.zeros(end - start, len(ratings.titles), dtype=torch.bool)
+    seen_MI = torch.zeros(end - start if seen else 0, len(ratings.titles), dtype=torch.bool)
     for user, places in own.items():
         before = 0
         for i, place in enumerate(places):
             if i == 0 or seconds[place] != seconds[places[i - 1]]:
                 before = i  # so many ratings were given in an earlier second
                 if place >= start:
-                    seen_MI[len(users), [films[j] for j in places[:before]]] = True
+                    if seen:
+                        seen_MI[len(users), [films[j] for j in places[:before]]] = True
                     users.append(user)
                     latest = places[max(0, before - HISTORY) : before][::-1]
                     histories.append(_filled([films[j] for j in latest], HISTORY, NOBODY))
