@@ -22,7 +22,7 @@ from moe_tutorial.validation import check_kind
 class SpreadExperts(Experts):
     """Experts of which each device of a mesh holds an equal share, in the order of their ids.
 
-    Parameters are ``DTensor``s: they have the shape of all experts, so whatever counts, prints or
+    Parameters are of the class ``DTensor``: they have the shape of all experts, so whatever counts, prints or
     saves them sees the whole, and only the memory is divided.
 
     Args:
@@ -55,7 +55,7 @@ class SpreadExperts(Experts):
         return ExpertWeights(_local(first), _local(second), activation, in_bias_EH, out_bias_ED)
 
     def forward(self, x_TD: Tensor, experts_TK: Tensor, gates_TK: Tensor) -> Tensor:
-        """As :meth:`Experts.forward`, for this rank's tokens; all ranks must call it together."""
+        """As ``Experts.forward``, for this rank's tokens; all ranks must call it together."""
         return dispatch_parallel(x_TD, experts_TK, gates_TK, self.local, self.group)
 
 
