@@ -6,10 +6,12 @@ J_t = shared experts / experts in either choice, beside what two random choices 
 from fractions import Fraction
 from math import comb
 
+import torch
 from torch import Tensor
 
 from moe_tutorial.validation import (
     check_distinct,
+    check_generator,
     check_int64,
     check_k,
     check_same_device,
@@ -77,3 +79,29 @@ def chance_jaccard(num_experts: int, k: int) -> float:
         Fraction(m * comb(k, m) * comb(num_experts - k, k - m), 2 * k - m) for m in range(k + 1)
     )
     return float(total / comb(num_experts, k))
+
+
+def shuffled_jaccard(
+    experts_TK: Tensor, other_TK: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """The overlap of each token's choice with that of a token that is drawn at random.
+
+    :func:`chance_jaccard` takes all experts for equally busy. Here both choices keep their loads,
+    and only which token is which is forgotten: the chance level where loads are skewed.
+
+    Args:
+        experts_TK: as for :func:`jaccard`.
+        other_TK: as for :func:`jaccard`.
+        generator: the source of the permutation, on the ids' device; None takes torch's own.
+
+    Returns:
+        jaccard_T: float64, one number per token; their mean is the chance level.
+
+    Raises:
+        TypeError, ValueError: as for :func:`jaccard`, or a generator elsewhere.
+    """
+    jaccard(experts_TK, other_TK)
+    check_generator(generator, other_TK)
+    rows_TK = other_TK.flatten(0, -2)
+    order_T = torch.randperm(len(rows_TK), generator=generator, device=other_TK.device)
+    return jaccard(experts_TK, rows_TK[order_T].reshape(other_TK.shape))
