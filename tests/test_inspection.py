@@ -154,10 +154,9 @@ def block_of(family: str) -> nn.Module:
             for key, value in small.items():
                 if hasattr(config, key):
                     setattr(config, key, value)
-            if hasattr(config, "moe_routed_scaling_factor") or hasattr(
-                config, "routed_scaling_factor"
-            ):
-                config.routed_scaling_factor = 1.75
+            for key in ("routed_scaling_factor", "moe_routed_scaling_factor"):
+                if hasattr(config, key):
+                    setattr(config, key, 1.75)
             config._experts_implementation = "eager"
             try:
                 block = getattr(code, BLOCKS[family])(config, *place)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,6 +104,30 @@ def test_characters_of_several_tokens() -> None:
     assert split(list("aü日b".encode()), decode) == ["a", "ü", dot, "日", dot, dot, "b"]
     assert split([0xE6, 97], decode) == ["\N{REPLACEMENT CHARACTER}", "a"]
     assert split(list("🙂".encode()), decode) == ["🙂", dot, dot, dot]
+
+
+def test_a_decoder_that_drops_the_space_at_the_start() -> None:
+    pieces = {3: "\u2581", 4: "\u2581Once", 5: "\u2581up", 6: "on", 7: "\u2581a", 8: "\n"}
+
+    def decode(ids: list[int]) -> str:  # as tokenizers of Llama and Mixtral do
+        return "".join(pieces[it] for it in ids).replace("\u2581", " ").removeprefix(" ")
+
+    assert split([4, 5, 6, 7, 8, 7], decode) == ["Once", " up", "on", " a", "\n", " a"]
+    assert split([3, 6, 3], decode) == ["\N{MIDDLE DOT}", "on", " "]
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    trace = made(layers=1, repeat=9)
+    long = replace(trace, sequences_T=torch.zeros_like(trace.sequences_T))
+    config = config_of(xray(long))
+    assert len(config["tokens"]) == 400
+    assert (
+        config["note"] == f"These are the first 400 of {len(long)} tokens; passage= chooses others."
+    )
+    assert config_of(xray(long, passage=slice(5, 9)))["note"] == ""
+    assert config_of(xray(trace))["note"] == ""
+    deep = long.cut(layers=[0] * 600)  # more ids a token than any page could hold for 400
+    assert len(config_of(xray(deep))["tokens"]) == 300_000 // 1200
 
 
 def test_a_tokenizer_of_words() -> None:

@@ -153,6 +153,6 @@ bring("xray", (config, { root, form, hand }) => {
   };
   root.addEventListener("pointerover", (event) => event.pointerType === "mouse" && under(event));
   root.addEventListener("click", under);
-  more.append(element("p", { class: "moe-hint" }, "Point at a token, touch it, or use its slider."));
+  more.append(element("p", { class: "moe-hint" }, `Point at a token, touch it, or use its slider. ${config.note}`));
   update({});
 });

@@ -17,8 +17,10 @@ from moe_tutorial.validation import check_size
 
 MOST_TOKENS = 600
 """A longer passage is no picture any more."""
-MOST_CHOICES = 40_000
-"""More ids would make the page too heavy."""
+MOST_CHOICES = 300_000
+"""More ids would make the page too heavy: 600 tokens with 8 experts each in 61 layers are fewer."""
+USUAL_TOKENS = 400
+"""How many are shown if nobody says."""
 FAVOURITES = 8
 
 Decode = Callable[[list[int]], str]
@@ -43,7 +45,7 @@ def xray(
             for the favourite tokens.
         decode: token ids to text, such as ``tokenizer.decode``; None where a token is a byte.
         passage: which tokens of the trace are shown, up to 600; None takes the first sequence, or
-            its first 400 tokens.
+            its first 400 tokens (fewer where a token has more than 750 ids), and then says so.
         layer: the place of the layer that is shown first.
 
     Returns:
@@ -66,9 +68,13 @@ def xray(
                 f"decode must be given where tokens are no bytes, got {int(trace.tokens_T.max())}"
             )
         decode = _bytes
+    first = int((trace.sequences_T == trace.sequences_T[0]).sum())
+    note = ""
     if passage is None:
-        first = int((trace.sequences_T == trace.sequences_T[0]).sum())
-        passage = slice(0, min(first, 400))
+        usual = min(USUAL_TOKENS, MOST_CHOICES // (trace.k * len(trace.layers)))
+        passage = slice(0, min(first, usual))
+        if first > usual:
+            note = f"These are the first {usual} of {first} tokens; passage= chooses others."
     shown = by_gate(trace.cut(passage))
     choices = shown.experts_LTK.numel()
     if not 1 <= len(shown) <= MOST_TOKENS or choices > MOST_CHOICES:
@@ -81,6 +87,7 @@ def xray(
     words = split(shown.tokens_T.tolist(), decode)
     favourites = favourite_tokens(trace, FAVOURITES)
     ids = sorted({token for layer in favourites for expert in layer for token in expert})
+    place = {token: number for number, token in enumerate(ids)}
     gates = shown.gates_LTK
     config = {
         "tokens": words,
@@ -92,9 +99,10 @@ def xray(
         if gates is None
         else (gates.double() * 100).round().long().flatten(1).tolist(),
         "hues": hues,
-        "favourites": [[[ids.index(t) for t in expert] for expert in row] for row in favourites],
+        "favourites": [[[place[t] for t in expert] for expert in row] for row in favourites],
         "vocabulary": [_named(decode([token]), token, of_bytes) for token in ids],
         "layer": layer,
+        "note": note,
     }
     still = xray_still(words, strongest_LT[layer].tolist(), hues[layer], f"Layer {layer + 1}")
     with warnings.catch_warnings():
@@ -138,8 +146,12 @@ def _named(word: str, token: int, of_bytes: bool) -> str:
 
 
 def split(tokens: Sequence[int], decode: Decode) -> list[str]:
-    """Each token's part of the text; of a character made of several, the first one has it."""
+    """Each token's part of the text; of a character made of several, the first one has it.
+
+    A token without a part of its own is a middle dot.
+    """
     words: list[str] = []
+    before: list[int] = []  # the tokens of the part before: some decoders drop a space at the start
     while len(words) < len(tokens):
         start = len(words)
         for end in range(start + 1, min(start + 5, len(tokens)) + 1):
@@ -147,6 +159,9 @@ def split(tokens: Sequence[int], decode: Decode) -> list[str]:
                 break
         else:
             end = start + 1
-        words.append(decode(list(tokens[start:end])))
-        words += ["\N{MIDDLE DOT}"] * (end - start - 1)
+        own = list(tokens[start:end])
+        left, both = decode(before) if before else "", decode(before + own)
+        word = both[len(left) :] if both.startswith(left) else decode(own)
+        words += [word or "\N{MIDDLE DOT}", *["\N{MIDDLE DOT}"] * (end - start - 1)]
+        before = own
     return words

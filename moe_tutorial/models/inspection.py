@@ -44,7 +44,8 @@ def trace(
     forward pass that goes on from a cache continues the sequences of the one before it; any other
     begins new ones. Beams change places between the steps of a beam search, so a row is then not
     one sequence. When some sequences of ``generate`` are at their end before others, what it feeds
-    them until the last one ends is recorded, too.
+    them until the last one ends is recorded, too. Caches of fixed size, as
+    ``cache_implementation="static"`` has them, hide the padding and are refused.
 
     Args:
         model: of this book, or of transformers; see ``moe_layers``. It is this module itself
@@ -140,9 +141,11 @@ class Recording:
 
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a pass: which tokens it is about."""
-        names = inspect.signature(model.forward).parameters if args else ()
+        names = [*inspect.signature(type(model).forward).parameters][1:] if args else ()
         named = dict(zip(names, args, strict=False)) | kwargs
         ids = named.get("input_ids")
+        if ids is None:
+            ids = named.get("inputs_embeds")
         if ids is None:
             ids = next((it for it in named.values() if isinstance(it, Tensor)), None)
         if ids is None:
@@ -174,7 +177,8 @@ class Recording:
                 got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
                 raise ValueError(
                     "attention_mask must have the shape [B, S] of the tokens so far, "
-                    f"({rows}, {past + length}), got {got}: pass the tokenizer's mask"
+                    f"({rows}, {past + length}), got {got}: pass the tokenizer's mask, and no "
+                    "cache_implementation, which makes masks of its own"
                 )
             if not bool(mask.all()):
                 all_BS = mask.cpu() != 0

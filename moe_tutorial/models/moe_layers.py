@@ -13,16 +13,17 @@ from moe_tutorial.validation import check_kind
 
 # Blocks of transformers give their experts (hidden_states, ids, weights) under these names.
 _IDS_AND_WEIGHTS = {("top_k_index", "top_k_weights"), ("router_indices", "routing_weights")}
-# These blocks multiply the sum of their experts by one of their attributes; see the tests.
+# These blocks multiply the sum of their experts by one of their attributes; see the tests. It is
+# the block that has a name of its own: quantised experts of all families share one class.
 _SCALED_AFTERWARDS = {
-    "BeamExperts": "routed_scaling_factor",
-    "LagunaExperts": "routed_scaling_factor",
-    "MiniMaxM3VLExperts": "routed_scaling_factor",
-    "OpenAIPrivacyFilterExperts": "num_experts",
-    "Step3p7Experts": "routed_scaling_factor",
+    "BeamMoE": "routed_scaling_factor",
+    "LagunaSparseMoeBlock": "routed_scaling_factor",
+    "MiniMaxM3VLSparseMoeBlock": "routed_scaling_factor",
+    "OpenAIPrivacyFilterMLP": "num_experts",
+    "Step3p7SparseMoeBlock": "routed_scaling_factor",
 }
 # Its router turns "no expert" into expert 0 with gate 0.
-_ZERO_MEANS_NONE = {"ZayaExperts"}
+_ZERO_MEANS_NONE = {"ZayaSparseMoeBlock"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def moe_layers(model: nn.Module) -> list[Layer]:
     Raises:
         TypeError: what is no module.
         ValueError: experts that are called in another way, where ids and weights cannot be seen
-            (Switch, NLLB, Llama 4, JetMoE), a compiled model, or no MoE layer at all.
+            (Switch, NLLB, Llama 4, JetMoE, gpt-oss while its weights are MXFP4), a compiled
+            model, or no MoE layer at all.
     """
     check_kind("model", model, nn.Module)
     if hasattr(model, "_orig_mod"):
@@ -65,12 +67,18 @@ def moe_layers(model: nn.Module) -> list[Layer]:
         if isinstance(module, MoELayer):
             found.append(Layer(name, module, module.router.num_experts))
         elif kind.endswith("Experts") and type(module).__module__.startswith("transformers."):
-            parameters = tuple(inspect.signature(module.forward).parameters)
+            # The class's forward: an instance's own may be wrapped, as accelerate does.
+            parameters = tuple(inspect.signature(type(module).forward).parameters)[1:]
             if parameters[1:3] in _IDS_AND_WEIGHTS:
                 block = model.get_submodule(_block(name))
+                if type(block).__name__.startswith("Mxfp4"):
+                    raise ValueError(
+                        f"model must call its experts, which {type(block).__name__} passes by: load "
+                        "it with quantization_config=Mxfp4Config(dequantize=True)"
+                    )
                 total = getattr(module, "total_experts", None) or module.num_experts
-                scale = getattr(block, _SCALED_AFTERWARDS.get(kind, ""), 1.0)
-                none = kind in _ZERO_MEANS_NONE
+                scale = getattr(block, _SCALED_AFTERWARDS.get(type(block).__name__, ""), 1.0)
+                none = type(block).__name__ in _ZERO_MEANS_NONE
                 found.append(Layer(_block(name), module, int(total), float(scale), none))
             elif "SharedExperts" not in kind:  # those are always on
                 raise ValueError(
