@@ -113,16 +113,16 @@ def steps_of(recipe: Recipe) -> list[Step]:
 
 
 def _logits(recipe: Recipe, router: Router) -> list[Step]:
-    config, x_TD = recipe.config, one_token()
-    field, said = "num_experts=12", "Each expert's logit is its centroid's product with the token."
+    config, x_TD, field = recipe.config, one_token(), "num_experts=12"
+    said = "Each expert's logit is its centroid's product with the token."
     if router.input_norm is not None:
         size = (x_TD.square().mean() + router.input_norm).sqrt()
         x_TD, field = x_TD / size, "input_norm=True"
-        said = (
-            f"The token is divided by its root mean square, {size:.2f}, so that its length does "
-            "not count. A logit is a centroid's product with the result."
-        )
+        said = f"The token is divided by its root mean square, {size:.2f}: its length is gone."
     logits_TE = dot_scores(x_TD, router.centroids_ED)
+    first, second = logits_TE[0].argsort(descending=True)[:2].tolist()
+    said += f" Expert {first} has the largest logit, {logits_TE[0, first]:.2f}, and expert "
+    said += f"{second} the second."
     steps = [Step("Logits", field, logits_TE[0], said)]
     if router.logit_bias_E is not None:
         logits_TE = logits_TE + router.logit_bias_E

@@ -102,11 +102,30 @@ def check_sampled(state: State, config: State) -> None:
     assert sum(state["counts"]) == state["k"] * state["draws"]
 
 
+def check_pipeline(state: State, config: State) -> None:
+    """The numbers are the package's own, and tests/test_pipeline.py compares them with it."""
+    router = config["routers"][state["router"]]
+    step = router["steps"][state["step"]]
+    assert state["values"] == step["values"]
+    assert state["sentence"] == f"{router['name']}, {step['name']}: {step['said']}"
+
+
+def check_xray(state: State, config: State) -> None:
+    k, layer, token = config["k"], state["layer"], state["token"]
+    places = range(k * token, k * token + k)
+    ids, gates = config["ids"][layer], config["gates"][layer]
+    chosen = [[ids[place], gates[place] / 100] for place in places if ids[place] >= 0]
+    assert state["experts"] == chosen
+    assert all(f"expert {e} with gate {gate:.2f}" in state["sentence"] for e, gate in chosen)
+
+
 CHECKS: dict[str, Callable[[State, State], None]] = {
     "centroids": check_centroids,
     "temperature": check_temperature,
     "selection": check_selection,
     "sampled": check_sampled,
+    "pipeline": check_pipeline,
+    "xray": check_xray,
 }
 
 
@@ -159,7 +178,21 @@ class Explorer:
         state = self.state
         CHECKS[self.kind](state, self.config)
         panels = self.drawn
-        self.check_bars(panels["probabilities"], state["probabilities"], state.get("experts"))
+        if "probabilities" in state:
+            self.check_bars(panels["probabilities"], state["probabilities"], state.get("experts"))
+        if self.kind == "pipeline":
+            inside = [e for e, value in enumerate(state["values"]) if value is not None]
+            values = [value or 0.0 for value in state["values"]]
+            all_in = len(inside) == len(values)
+            self.check_bars(panels["values"], values, None if all_in else inside)
+            router = self.config["routers"][state["router"]]
+            words = panels["pipeline"]["words"]
+            for step in router["steps"]:
+                start = words.index(step["name"])
+                assert words[start + 1 : start + 14] == [step["field"], *step["labels"]]
+        if self.kind == "xray":
+            assert self.root.locator(".moe-passage span").count() == len(self.config["tokens"])
+            assert self.root.locator(".moe-passage .here").count() == 1
         if self.kind == "centroids":
             self.check_bars(panels["logits"], state["logits"], state["experts"])
             assert panels["plane"]["chosen"] == sorted(state["experts"])

@@ -15,6 +15,7 @@ import moe_tutorial as moe
 from moe_tutorial import explorers
 from moe_tutorial.example import one_token, twelve_centroids
 from moe_tutorial.figures import EXPERT_COLOURS, EXPERT_COLOURS_DARK
+from moe_tutorial.models import zoo
 from tests.explorer_words import fixed
 from tests.oracles import sfc32
 from tests.site.explorer import Explorer, draw
@@ -26,6 +27,8 @@ CHAPTERS = {
     "selection, chapter 05": "notebooks/05_weighted_combination.html",
     "sampled": "notebooks/04_temperature_sampling.html",
     "sampled, first page": "book/intro.html",
+    "pipeline": "notebooks/11_the_router_zoo.html",
+    "xray": "notebooks/12_inside_a_real_model.html",
 }
 KINDS = [name for name in CHAPTERS if "," not in name]  # each once
 HANDS = ("keyboard", "mouse", "finger")
@@ -203,6 +206,31 @@ def test_sampled(hand: str, open_explorer: Open) -> None:
     explorer.choose("sampled")
     explorer.check()
     assert again.is_enabled()
+
+
+@pytest.mark.parametrize("hand", HANDS)
+def test_pipeline(hand: str, open_explorer: Open) -> None:
+    explorer = open_explorer("pipeline", hand)
+    seen = set()
+    for place, router in enumerate(explorer.config["routers"]):
+        explorer.choose(router["name"])
+        before = explorer.check()
+        assert before["router"] == place
+        last = len(router["steps"]) - 1
+        for part in (0, 1):
+            explorer.slide("Step", part)
+            state = explorer.check()
+            assert state["step"] == part * last
+        seen.add(tuple(value is not None for value in state["values"]))
+    assert len(seen) == 6, "sets of experts that one token is sent to"
+    # Another router is shown at the step of the same name.
+    explorer.choose("GLM-4.5")
+    explorer.slide("Step", 1)
+    explorer.choose("Mixtral")
+    assert explorer.check()["step"] == 3
+    if hand != "keyboard":
+        explorer.press(explorer.root.locator("[data-step='1']"))
+        assert explorer.check()["step"] == 1
 
 
 # --- what it is to look at ---
@@ -436,6 +464,7 @@ def all_of_them() -> list[explorers.Explorer]:
         explorers.temperature_explorer(logits_E[:5]),
         explorers.selection_explorer(torch.linspace(-2, 3, 16)),
         explorers.routing_explorer(logits_E, generator=generator),
+        explorers.pipeline_explorer({it: zoo.ROUTERS[it] for it in ("mixtral", "deepseek_v3")}),
     ]
 
 
@@ -444,7 +473,7 @@ def test_many_on_one_page_do_not_meet(browser: Browser) -> None:
     page.on("pageerror", lambda error: pytest.fail(str(error)))
     page.set_content("<main>" + "".join(2 * e.html for e in all_of_them()) + "</main>")
     roots = page.locator("[data-explorer]").all()
-    assert len(roots) == 8
+    assert len(roots) == 10
     before = [root.get_attribute("data-state") for root in roots]
     for first, second in zip(roots[::2], roots[1::2], strict=True):
         explorer = Explorer(page, first, "mouse")
