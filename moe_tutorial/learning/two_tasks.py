@@ -97,8 +97,8 @@ class TwoTasks(nn.Module):
         self, items_ID: Tensor, users_M: Tensor, films_MH: Tensor, stars_MH: Tensor
     ) -> Tensor:
         """What stands in a moment: its films, those of them that were liked, the last, the user."""
-        there_MH = (films_MH != NOBODY).float()
-        liked_MH = (stars_MH >= LIKED).float()
+        there_MH = (films_MH != NOBODY).to(items_ID)
+        liked_MH = (stars_MH >= LIKED).to(items_ID)
         vectors_MHD = nn.functional.embedding(films_MH.clamp_min(0), items_ID)
 
         def mean(weights_MH: Tensor) -> Tensor:
