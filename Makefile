@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit reexecute nbval-portable mutation colab site browser
 
-.PHONY: help setup book pdf test notebooks timings balance models more-experts tiny-moe bench weight lighthouse serve lab constraints clean nbval $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks timings balance models more-experts tiny-moe applications bench weight lighthouse serve lab constraints clean nbval $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make balance     train and store what chapter 08 compares'
 	@echo 'make models      train and store dense and sparse language models (about half an hour)'
 	@echo 'make tiny-moe    train and store the small model that chapter 12 looks into (ten minutes)'
+	@echo 'make applications train and store what chapter 13 compares (about an hour and a half)'
 	@echo 'make more-experts train and store what more experts buy (about three hours)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make lighthouse  what Lighthouse thinks of the built pages'
@@ -56,9 +57,10 @@ endef
 	  echo "Setting up $(@D) with Python $$("$$python" -c 'import platform; print(platform.python_version())')"; \
 	  rm -rf $(@D) && "$$python" -m venv $(@D) && printf '%s\n' "$$identity" > $@; fi
 
-.venv/ready: .venv/python requirements.txt constraints.txt pyproject.toml
+.venv/ready: .venv/python requirements.txt requirements-data.txt constraints.txt pyproject.toml
 	@echo 'Installing requirements.txt into .venv (some minutes, the first time)'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-data.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -125,6 +127,12 @@ more-experts: .venv/ready
 # The model that chapter 12 looks into; a run that was stopped goes on.
 tiny-moe: .venv/ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.tiny_moe
+
+# The three applications of chapter 13; runs that are stored already are kept.
+applications: .venv/ready
+	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.applications_translation
+	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.applications_recommendation
+	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.applications_code
 
 serve:
 	@test -e $(BOOK)/index.html || { echo 'There is no book yet: run make book first.' >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""III. Training a router (chapters 08 to 10): balance, capacity, and a language model.
+"""III. Training a router (chapters 08 to 10): balance, capacity, a language model. And chapter 13.
 
 - ``loads``: how many tokens came to each expert, and how even is that? ``padding`` never counts.
 - ``balance``: losses that even loads out; ``selection_bias``: balance without a loss.
@@ -10,4 +10,6 @@
 - ``ngrams``: the odds of the next byte from counts alone, a baseline.
 - ``generation`` and ``trained``: text from a model, and a model that is trained already.
 - ``specialisation``: what an expert tells about a token.
+- ``names``, ``ratings`` and ``code``: what chapter 13 learns from; ``two_tasks`` is its model with a
+  gate for each task, ``fitting`` its training loop.
 """

@@ -8,7 +8,16 @@ from typing import Any, Literal
 
 def stored(
     name: Literal[
-        "balance", "language_models", "layer", "more_experts", "routing", "timings", "whole_layer"
+        "balance",
+        "code",
+        "language_models",
+        "layer",
+        "more_experts",
+        "recommendation",
+        "routing",
+        "timings",
+        "translation",
+        "whole_layer",
     ],
 ) -> dict[str, Any]:
     """Read the stored results of one script, which anyone can run again.
@@ -16,7 +25,8 @@ def stored(
     Args:
         name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` and
             ``"more_experts"`` (chapter 10, ``make models`` and ``make more-experts``),
-            ``"timings"`` (chapter 07, ``make timings``), or ``"layer"``, ``"routing"`` and
+            ``"timings"`` (chapter 07, ``make timings``), ``"translation"``, ``"recommendation"`` and
+            ``"code"`` (chapter 13, ``make applications``), or ``"layer"``, ``"routing"`` and
             ``"whole_layer"`` (the three scripts in ``benchmarks``).
 
     Returns:
