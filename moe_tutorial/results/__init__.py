@@ -5,6 +5,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy
+import torch
+from torch import Tensor
+
 
 def stored(
     name: Literal[
@@ -38,6 +42,19 @@ def stored(
     text = resources.files("moe_tutorial.results").joinpath(f"{name}.json").read_text("utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
+
+
+def parallel_choices() -> dict[str, Tensor]:
+    """What routers of 64 experts chose for one text of 18432 tokens (``make choices``).
+
+    Returns:
+        int64 ids ``[T, 8]`` of a router trained with a balance loss (``"balanced"``), of one
+        without (``"unbalanced"``), and of the first where a token may use 4 of 8 groups of experts
+        (``"limited"``).
+    """
+    file = resources.files("moe_tutorial.results").joinpath("parallel_choices.npz")
+    with resources.as_file(file) as path, numpy.load(path) as content:
+        return {name: torch.from_numpy(content[name]).long() for name in content}
 
 
 def tiny_moe() -> Path:
