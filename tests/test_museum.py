@@ -1,0 +1,109 @@
+"""The bug museum: each test catches its bug, and each check tells repairs from bugs."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from moe_tutorial.exercises.museum import EXHIBITS, by_symptom, placard, repair, reveal
+from moe_tutorial.exercises.museum_records import SYMPTOMS, Exhibit, Source
+from tests.museum_answers import BUGS, REPAIRS
+
+ALL = pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=list(EXHIBITS))
+
+
+@ALL
+def test_the_test_refuses_the_bug_and_accepts_the_fix(exhibit: Exhibit) -> None:
+    assert exhibit.caught_by(exhibit.test)
+
+
+@ALL
+def test_the_test_accepts_repairs_in_other_styles_and_refuses_the_known_bugs(
+    exhibit: Exhibit,
+) -> None:
+    for answer in REPAIRS[exhibit.name]:
+        exhibit.test(answer)
+
+
+@ALL
+def test_the_check_refuses_the_bug_and_accepts_the_fix(exhibit: Exhibit) -> None:
+    assert repr(repair(exhibit.name, exhibit.fixed)) == f"{exhibit.name}: correct."
+    assert (
+        repr(repair(exhibit.name, exhibit.wrong))
+        == f"{exhibit.name}: wrong: the bug is still in it"
+    )
+    for blank in (..., None, lambda *_: None):
+        assert repr(repair(exhibit.name, blank)) == f"{exhibit.name}: not attempted yet."
+
+
+@pytest.mark.parametrize(("name", "answer"), [(n, a) for n, many in REPAIRS.items() for a in many])
+def test_a_repair_in_another_style_is_accepted(name: str, answer: Callable[..., Any]) -> None:
+    verdict = repair(name, answer)
+    assert verdict.status == "correct", verdict
+
+
+@pytest.mark.parametrize(("name", "answer"), [(n, a) for n, many in BUGS.items() for a in many])
+def test_another_bug_is_refused(name: str, answer: Callable[..., Any]) -> None:
+    assert repair(name, answer).status == "wrong"
+
+
+def test_every_exhibit_has_answers() -> None:
+    assert set(REPAIRS) == set(BUGS) == set(EXHIBITS)
+
+
+@ALL
+def test_a_record_is_complete(exhibit: Exhibit) -> None:
+    assert exhibit.kind in SYMPTOMS
+    assert 0 <= exhibit.chapter <= 16
+    for sentence in (exhibit.symptom, exhibit.fix, exhibit.meant):
+        assert re.fullmatch(r"[A-Za-z\d].*\.", sentence)
+    # What the code is meant to do does not give the bug away.
+    assert inspect.getdoc(exhibit.wrong) == inspect.getdoc(exhibit.fixed)
+    names = [function.__name__ for function in (exhibit.wrong, exhibit.fixed, exhibit.test)]
+    assert names == [f"{names[1]}_as_found", names[1], f"test_{names[1]}"]
+    assert exhibit.sources
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", it.repository) for it in exhibit.sources)
+
+
+@ALL
+def test_the_wrong_code_runs_without_a_word(exhibit: Exhibit) -> None:
+    """A bug that raises is no exhibit."""
+    for case in exhibit.inputs(torch.Generator().manual_seed(0)):
+        assert isinstance(exhibit.wrong(*case), torch.Tensor)
+
+
+def test_the_museum_is_large_enough_and_sorted_by_symptom() -> None:
+    sorted_names = [it.name for many in by_symptom().values() for it in many]
+    assert sorted(sorted_names) == sorted(EXHIBITS)
+    assert len(EXHIBITS) >= 20
+    assert all(len(many) >= 3 for many in by_symptom().values())
+
+
+def test_what_stands_beside_an_exhibit() -> None:
+    before, after = (repr(show("The last expert wins")) for show in (placard, reveal))
+    assert "What is seen: The loss falls" in before
+    assert "def combine_as_found(" in before
+    assert "+=" not in before
+    for part in ("def combine(", "+=", "def test_combine(", "/AviSoori1x/makeMoE/issues/2"):
+        assert part in after
+    assert str(Source("a/b", 3, "pull request")) == "b, pull request 3"
+
+
+@pytest.mark.parametrize("call", [placard, reveal, lambda name: repair(name, ...)])
+@pytest.mark.parametrize("name", ["The last expert", 3, None])
+def test_an_unknown_name_is_refused(call: Callable[[Any], Any], name: Any) -> None:
+    with pytest.raises(ValueError, match="name must be one of 'The last expert wins', "):
+        call(name)
+
+
+def test_a_test_that_refuses_the_fix_is_no_test() -> None:
+    def refuses_everything(_: Any) -> None:
+        raise AssertionError
+
+    exhibit = EXHIBITS["The last expert wins"]
+    with pytest.raises(AssertionError):
+        exhibit.caught_by(refuses_everything)
+    assert not exhibit.caught_by(lambda code: None)
