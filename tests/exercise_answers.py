@@ -12,7 +12,13 @@ import torch
 from scipy import stats
 
 from moe_tutorial import Experts, MoELayer, Router
-from tests import answers_parallel, answers_routing, answers_traces, answers_zoo
+from tests import (
+    answers_applications,
+    answers_parallel,
+    answers_routing,
+    answers_traces,
+    answers_zoo,
+)
 from tests.answers_routing import stable_order as stable_order
 
 softmax = torch.softmax
@@ -100,6 +106,7 @@ RIGHT: dict[str, Callable[..., Any]] = {
     "10.4": lambda loss, aux, coefficient: math.log2(math.exp(loss - coefficient * aux)),
     **answers_zoo.RIGHT,
     **answers_traces.RIGHT,
+    **answers_applications.RIGHT,
     **answers_parallel.RIGHT,
 }
 
@@ -241,5 +248,6 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
     ),
     **answers_zoo.UNLISTED,
     **answers_traces.UNLISTED,
+    **answers_applications.UNLISTED,
     **answers_parallel.UNLISTED,
 }

@@ -17,6 +17,7 @@ from moe_tutorial.exercises import (
     chapter_10,
     chapter_11,
     chapter_12,
+    chapter_13,
     chapter_14,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
@@ -38,6 +39,7 @@ EXERCISES: dict[str, Exercise] = {
         chapter_10,
         chapter_11,
         chapter_12,
+        chapter_13,
         chapter_14,
     )
     for exercise in chapter.EXERCISES
