@@ -274,7 +274,7 @@ class Explorer:
             radio.focus()
             self.page.keyboard.press("Space")
         else:
-            self.press(self.root.get_by_text(name, exact=True))
+            self.press(self.root.locator("fieldset").get_by_text(name, exact=True))
 
     def carry_token(self, by: tuple[float, float]) -> None:
         """Drag the token so many pixels to the right and down, or as many arrow keys."""
