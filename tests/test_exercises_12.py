@@ -115,6 +115,13 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda x, m, E: one_hot(x[m == 1][:, 0], E).double().mean(0), "only the first expert"),
         (lambda x, m, E: (one_hot(x, E) * m[..., None, None]).double().mean((0, 1, 2)), "not sum"),
         (lambda x, m, E: loads_by_one_hot(x * m[..., None], m * 0 + 1, E), "expected"),
+        (
+            lambda x, m, E: sum(
+                loads_by_one_hot(x[b : b + 1], m[b : b + 1], E) for b in range(len(x))
+            ) / len(x),
+            "short texts",
+        ),
+        (lambda x, m, E: 100 * loads_by_one_hot(x, m, E), "expected"),
     ),
     "12.2": (
         (lambda p, a, E, n: served_by_counter(a, a, E, n), "nobody knows beforehand"),
@@ -122,6 +129,14 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda p, a, E, n: n / E, "this is chance"),
         (lambda p, a, E, n: served_by_isin(p, a, E, n) * a.shape[1], "expected"),
         (lambda p, a, E, n: torch.isin(a, p).double().mean(), "expected"),
+        (lambda p, a, E, n: served_by_isin(p, a, E, n + 1), "expected"),
+        (lambda p, a, E, n: served_by_isin(torch.cat([p, a]), a, E, n), "beforehand"),
+        (
+            lambda p, a, E, n: torch.isin(
+                a, (torch.bincount(p.flatten(), minlength=E) * E + torch.arange(E)).topk(n)[1]
+            ).double().mean(),
+            "higher ids",
+        ),
         (
             lambda p, a, E, n: torch.isin(
                 a, torch.bincount(p.flatten(), minlength=E).sort(stable=True)[1][:n]
@@ -139,6 +154,8 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda a, b, E: (a == b).double().mean(), "expected"),
         (lambda a, b, E: overlap_in_sets(a, a, E), "expected"),
         (lambda a, b, E: -overlap_in_sets(a, b, E), "expected"),
+        (lambda a, b, E: (a[:, :, None] == b[:, None]).any(-1).any(-1).double().mean(), "expected"),
+        (lambda a, b, E: overlap_in_sets(a, b, E) / (1 - a.shape[1] / E), "expected"),
     ),
     "12.4": (
         (
@@ -152,6 +169,8 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda text, k: parsed_by_masks(text, k).flip(-1), "expected"),
         (lambda text, k: parsed_by_dict(text, k).flatten(0, 1), "expected"),
         (lambda text, k: parsed_by_masks(text, k).transpose(1, 2), "expected"),
+        (lambda text, k: parsed_by_masks(text, k).flip(0), "expected"),
+        (lambda text, k: parsed_by_masks(text, k).double(), "dtype"),
     ),
 }  # fmt: skip
 

@@ -75,6 +75,11 @@ def _hot(experts_TK: Tensor, E: int, size: int, descending: bool = True) -> Tens
     return torch.zeros(E, dtype=torch.bool).scatter(0, order_E[:size], True)
 
 
+def _hot_with_higher_ids(experts_TK: Tensor, E: int, size: int) -> Tensor:
+    order_E = E - 1 - _counts(experts_TK, E).flip(0).sort(descending=True, stable=True).indices
+    return torch.zeros(E, dtype=torch.bool).scatter(0, order_E[:size], True)
+
+
 def _served(prompt_TK: Tensor, answer_SK: Tensor, E: int, size: int) -> Tensor:
     return _hot(prompt_TK, E, size)[answer_SK].double().mean()
 
@@ -130,6 +135,12 @@ LOADS = Exercise(
             "these are the loads of the padding: a mask of 1 says that a token is real",
         ),
         Mistake(
+            lambda experts, mask, E: torch.stack(
+                [_real_loads(*row, E) for row in zip(experts, mask, strict=True) if row[1].any()]
+            ).mean(0),
+            "this is the mean of each text's shares: short texts then weigh as much as long ones",
+        ),
+        Mistake(
             lambda experts, mask, E: _real_loads(experts[..., :1], mask, E),
             "these count only the first expert of each token: all K take part",
         ),
@@ -162,6 +173,13 @@ HOT = Exercise(
                 _hot(prompt, E, size, descending=False)[answer].double().mean()
             ),
             "this keeps the idlest experts: sort with the largest count first",
+        ),
+        Mistake(
+            lambda prompt, answer, E, size: (
+                _hot_with_higher_ids(prompt, E, size)[answer].double().mean()
+            ),
+            "of experts that are equally busy these are the higher ids: keep the lower ones, "
+            "with a stable sort (topk promises no order)",
         ),
         Mistake(
             lambda prompt, answer, E, size: size / E,

@@ -73,8 +73,8 @@ def moe_layers(model: nn.Module) -> list[Layer]:
                 block = model.get_submodule(_block(name))
                 if type(block).__name__.startswith("Mxfp4"):
                     raise ValueError(
-                        f"model must call its experts, which {type(block).__name__} passes by: load "
-                        "it with quantization_config=Mxfp4Config(dequantize=True)"
+                        f"model must call its experts, which {type(block).__name__} passes by: "
+                        "load it with quantization_config=Mxfp4Config(dequantize=True)"
                     )
                 total = getattr(module, "total_experts", None) or module.num_experts
                 scale = getattr(block, _SCALED_AFTERWARDS.get(type(block).__name__, ""), 1.0)
