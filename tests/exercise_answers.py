@@ -14,6 +14,7 @@ from scipy import stats
 from moe_tutorial import Experts, MoELayer, Router
 from tests import (
     answers_applications,
+    answers_museum,
     answers_parallel,
     answers_routing,
     answers_traces,
@@ -108,6 +109,7 @@ RIGHT: dict[str, Callable[..., Any]] = {
     **answers_traces.RIGHT,
     **answers_applications.RIGHT,
     **answers_parallel.RIGHT,
+    **answers_museum.RIGHT,
 }
 
 # Plausible wrong answers that the checks do not list, so that a message must come from the numbers.
@@ -250,4 +252,5 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
     **answers_traces.UNLISTED,
     **answers_applications.UNLISTED,
     **answers_parallel.UNLISTED,
+    **answers_museum.UNLISTED,
 }

@@ -19,6 +19,7 @@ from moe_tutorial.exercises import (
     chapter_12,
     chapter_13,
     chapter_14,
+    chapter_17,
 )
 from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
 from moe_tutorial.exercises.record import Progress, forget_progress, look_up, remember
@@ -41,6 +42,7 @@ EXERCISES: dict[str, Exercise] = {
         chapter_12,
         chapter_13,
         chapter_14,
+        chapter_17,
     )
     for exercise in chapter.EXERCISES
 }
