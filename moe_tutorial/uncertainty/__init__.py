@@ -7,4 +7,6 @@
   from it, and what it costs.
 - ``bayesian``: a router that draws, and a posterior over a trained one; ``bayesian_routers``: four
   of them.
+- ``prediction``: what several passes say together, and whether their differences tell anything.
+- ``calibration``: whether what is said to be likely is likely.
 """
