@@ -12,4 +12,5 @@
 - ``specialisation``: what an expert tells about a token.
 - ``names``, ``ratings`` and ``code``: what chapter 13 learns from; ``two_tasks`` is its model with a
   gate for each task, ``fitting`` its training loop.
+- ``languages``: what chapter 16 learns from, with real doubt in it.
 """
