@@ -115,6 +115,7 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
     "11.2": (
         (lambda s, n, kept, k: by_viewing(s, 1, 1, k), "no effect"),
         (filled(0.0), "beats a negative score"),
+        (filled(-1.0), "expected"),
         (lambda s, n, kept, k: limit_to_groups(s, Groups(n, kept)).isfinite(), "the K best"),
         (lambda s, n, kept, k: with_the_package(-s, n, kept, k), "expected"),
         (lambda s, n, kept, k: by_viewing(s, n, n, k), "no effect"),
