@@ -3,6 +3,8 @@
 // the vocabulary, most telling first.
 bring("xray", (config, { root, form, hand }) => {
   const { tokens, layers, experts, k, ids, gates, hues, favourites, vocabulary } = config;
+  const GAP = "\u00a0 ";
+  const ROW = 40; // letters
   const now = { layer: config.layer, token: 0, expert: -1 };
 
   // --- what a state means ---
@@ -48,7 +50,7 @@ bring("xray", (config, { root, form, hand }) => {
     const rows = chosen(now.layer, now.token);
     const most = Math.max(...rows.map(([, share]) => share), 0.01);
     const said = rows.map(([id, share]) => `expert ${id}${gates ? ` (${fixed(share, 2)})` : ""}`);
-    const height = 26 + 22 * Math.max(1, rows.length);
+    const height = 26 + 22 * k;
     return panel("token", height, `Token ${safe(quoted(tokens[now.token]))}: ${listing(said) || "no expert"}.`, [
       text(0, 12, `Experts of ${safe(quoted(tokens[now.token]))}`, "title start"),
       ...rows.map(([id, share], row) => {
@@ -84,13 +86,25 @@ bring("xray", (config, { root, form, hand }) => {
     ]);
   }
 
+  // Two rows of words, as many as there is room for; the first have it before the others.
+  function inRows(words) {
+    const rows = ["", ""];
+    for (const word of words) {
+      const fits = (row) => row.length + word.length <= ROW && row.split(GAP).length <= 4;
+      const row = rows.findIndex(fits);
+      if (row < 0) break;
+      rows[row] += word + GAP;
+    }
+    return rows;
+  }
+
   function favouritePanel(expert) {
     const words = favourites[now.layer][expert].map((place) => vocabulary[place]);
-    const rows = [words.slice(0, 4), words.slice(4)].filter((row) => row.length);
+    const rows = inRows(words);
     const title = `Favourite tokens of expert ${expert}`;
-    return panel("favourites", 22 + 18 * Math.max(1, rows.length), `${title}: ${safe(listing(words))}.`, [
+    return panel("favourites", 58, `${title}: ${safe(listing(words))}.`, [
       text(0, 12, title, "title start"),
-      ...rows.map((row, i) => text(0, 32 + 18 * i, safe(row.join("\u00a0 ")), "start words")),
+      ...rows.map((row, i) => text(0, 32 + 18 * i, safe(row), "start words")),
     ]);
   }
 

@@ -42,7 +42,7 @@ def predictability(trace: Trace, labels_TM: Tensor) -> Compared:
 def token_dependence(trace: Trace) -> Compared:
     """How many of a token's experts can be guessed from its token id alone, without any context.
 
-    Xue et al. (2024, section 4) found that the experts of OpenMoE hang mostly on the token id.
+    Xue et al. (2024, abstract) found that the experts of OpenMoE hang mostly on the token id.
     See :func:`predictability`.
 
     Raises:
