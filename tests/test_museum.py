@@ -87,9 +87,15 @@ def test_what_stands_beside_an_exhibit() -> None:
     assert "What is seen: The loss falls" in before
     assert "def combine_as_found(" in before
     assert "+=" not in before
-    for part in ("def combine(", "+=", "def test_combine(", "/AviSoori1x/makeMoE/issues/2"):
+    for part in ("Add to the row", "def combine(", "+=", "def test_combine("):
         assert part in after
-    assert str(Source("a/b", 3, "pull request")) == "b, pull request 3"
+    shown = placard("The last expert wins")._repr_markdown_()
+    assert shown.count("```") == 2
+    assert before.splitlines()[0] in shown
+    source = Source("a/b", 3, "pull request")
+    assert str(source) == "b, pull request 3"
+    assert source.address == "https://github.com/a/b/pull/3"
+    assert Source("a/b", 3).address == "https://github.com/a/b/issues/3"
 
 
 @pytest.mark.parametrize("call", [placard, reveal, lambda name: repair(name, ...)])

@@ -28,12 +28,16 @@ EXHIBITS: dict[str, Exhibit] = {
 
 @dataclass(frozen=True)
 class Placard:
-    """Text beside an exhibit, which shows itself."""
+    """Words and code beside an exhibit, which show themselves."""
 
-    text: str
+    words: str
+    code: str
 
     def __repr__(self) -> str:
-        return self.text
+        return f"{self.words}\n\n{self.code}"
+
+    def _repr_markdown_(self) -> str:
+        return f"{self.words}\n\n```python\n{self.code}\n```"
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def placard(name: str) -> Placard:
         ValueError: no exhibit has this name.
     """
     exhibit = _exhibit(name)
-    return Placard(f"What is seen: {exhibit.symptom}\n\n{inspect.getsource(exhibit.wrong)}")
+    return Placard(f"What is seen: {exhibit.symptom}", inspect.getsource(exhibit.wrong).strip())
 
 
 def reveal(name: str) -> Placard:
@@ -62,8 +66,7 @@ def reveal(name: str) -> Placard:
     """
     exhibit = _exhibit(name)
     code = "\n\n".join(inspect.getsource(it) for it in (exhibit.fixed, exhibit.test))
-    where = "\n".join(source.address for source in exhibit.sources)
-    return Placard(f"{exhibit.fix}\n\n{code}\n\n{where}")
+    return Placard(exhibit.fix, code.strip())
 
 
 def repair(name: str, answer: Any) -> Repair:
