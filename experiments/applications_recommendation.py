@@ -54,6 +54,7 @@ RATES = (0.003, 0.01, 0.03)  # the learning rates to choose from
 BALANCE = 0.01
 BATCH = 256
 TOP = 10  # of the ranking, for NDCG
+GENRES = ("Drama", "Comedy", "Action")  # of the last film, about which experts are asked
 AT_LEAST = 8  # moments of a user, for what experts tell of users
 
 
@@ -129,7 +130,7 @@ def told(model: TwoTasks, ratings: Ratings, known: Moments) -> dict[str, Any]:
             label_US = label_U[:, None].expand(-1, AT_LEAST)
             it = specialisation(label_US, chosen, count, EXPERTS, windows=True)
             found[f"{name}, {task}"] = asdict(it)
-        for genre in ("Drama", "Comedy", "Action"):
+        for genre in GENRES:
             label_US = ratings.genres_IG[:, ratings.genres.index(genre)][last_US].long()
             it = specialisation(label_US, chosen, 2, EXPERTS, windows=False)
             found[f"last film is {genre}, {task}"] = asdict(it)
