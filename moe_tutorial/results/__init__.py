@@ -29,8 +29,8 @@ def stored(
     Args:
         name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` and
             ``"more_experts"`` (chapter 10, ``make models`` and ``make more-experts``),
-            ``"timings"`` (chapter 07, ``make timings``), ``"translation"``, ``"recommendation"`` and
-            ``"code"`` (chapter 13, ``make applications``), or ``"layer"``, ``"routing"`` and
+            ``"timings"`` (chapter 07, ``make timings``), ``"translation"``, ``"recommendation"``
+            and ``"code"`` (chapter 13, ``make applications``), or ``"layer"``, ``"routing"`` and
             ``"whole_layer"`` (the three scripts in ``benchmarks``).
 
     Returns:
