@@ -69,6 +69,11 @@ def told(model: LanguageModel, text: Corpus, sources: dict[str, str]) -> dict[st
     return found
 
 
+def named(count: int) -> str:
+    """So many bytes in words."""
+    return f"{count} byte" if count == 1 else f"{count} bytes"
+
+
 def guesses(tokens_BS: Tensor, experts: Sequence[Tensor], labels_BS: Tensor) -> dict[str, float]:
     """How often a label is guessed from so many bytes, from the experts, and from both."""
     nothing_BS = torch.zeros_like(tokens_BS)
@@ -81,12 +86,12 @@ def guesses(tokens_BS: Tensor, experts: Sequence[Tensor], labels_BS: Tensor) -> 
     shorter: tuple[Tensor, ...] = (nothing_BS,)
     for count in (1, 2, 3, 4):
         shorter = (last_bytes(tokens_BS, count), *shorter)
-        keys[f"{count} bytes"] = shorter
+        keys[named(count)] = shorter
     keys["last layer's experts"] = (last_BS, nothing_BS)
     keys["all experts"] = (all_BS, last_BS, nothing_BS)
     for count in (1, 2, 3):
         key_BS = last_bytes(tokens_BS, count) * EXPERTS**2 + last_BS
-        keys[f"{count} bytes and last layer's experts"] = (key_BS, *keys[f"{count} bytes"])
+        keys[f"{named(count)} and last layer's experts"] = (key_BS, *keys[named(count)])
     return {name: round(guessed(key, labels_BS), 4) for name, key in keys.items()}
 
 
