@@ -103,11 +103,11 @@ def test_a_killed_rank_ends_all_and_training_goes_on_to_the_bit(tmp_path: Path) 
     assert all(torch.equal(whole_run[0][name], it) for name, it in plain.state_dict().items())
 
 
-def test_other_numbers_of_ranks_and_fsdp_go_on_from_a_checkpoint(
+def test_other_numbers_of_ranks_go_on_from_a_checkpoint_with_fsdp_and_without(
     tmp_path: Path, alone: tuple[Any, list[float], Any]
 ) -> None:
     run_ranks(together, 4, 1, False, tmp_path, 2, time_out=TIME_OUT)
-    for _, losses, _ in run_ranks(together, 2, 1, False, tmp_path, 4, time_out=TIME_OUT):
+    for _, losses, _ in run_ranks(together, 2, 1, True, tmp_path, 4, time_out=TIME_OUT):
         assert losses == pytest.approx(alone[1][:4], abs=1e-12)
     (found,) = run_ranks(together, 1, 1, False, tmp_path, time_out=TIME_OUT)
     assert furthest(found[0], alone[0]) < 1e-12

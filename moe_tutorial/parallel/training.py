@@ -85,7 +85,8 @@ def train_parallel(
     }
     about = None if folder is None else read_about(folder)
     check_agreement(model, identity | {"checkpoint": None if about is None else about["step"]})
-    identity |= describe(model)
+    # FSDP2 puts its name before that of a class; a checkpoint is the same with and without.
+    identity |= {name: it.removeprefix("FSDP") for name, it in describe(model).items()}
     device = next(model.parameters()).device
     windows = torch.Generator("cpu").manual_seed(settings.seed)
     draws = torch.Generator(device)
