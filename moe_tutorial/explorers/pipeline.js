@@ -31,7 +31,7 @@ bring("pipeline", ({ routers }, { root, form, hand }) => {
     });
     const mark = place === now.step ? rect("curve", 2, y, WIDTH - 4, ROW - 2, 'rx="4"') : "";
     return (
-      `<g data-step="${place}">${rect("halo", 2, y, WIDTH - 4, ROW - 2)}${mark}` +
+      `<g data-step="${place}" style="cursor:pointer">${rect("halo", 2, y, WIDTH - 4, ROW - 2)}${mark}` +
       text(8, y + 13, name, "title start") +
       text(RIGHT - 4, y + 13, field.replace(/"/g, "&quot;"), "quiet end") +
       `${cells.join("")}</g>`
@@ -61,6 +61,8 @@ bring("pipeline", ({ routers }, { root, form, hand }) => {
     return { main: [pipeline()], side: [bars("values", title, shown, words)] };
   }
 
+  root.style.setProperty("--lines", 4);
+
   const update = (change) => {
     Object.assign(now, change);
     const { name, values, said } = steps()[now.step];
@@ -78,6 +80,8 @@ bring("pipeline", ({ routers }, { root, form, hand }) => {
     hand.querySelector("input").max = steps().length - 1;
     toStep(Math.max(same, 0));
   });
+  // On a phone these stand below the picture, where the hand cannot cover a part of them.
+  form.querySelector("fieldset").style.order = 1;
   hint(form, "Touch a row, or use the slider. ");
   const toStep = slider(hand, "Step", {
     last: steps().length - 1,
