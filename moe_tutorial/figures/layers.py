@@ -87,7 +87,8 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
     for name, sizes in models.items():
         if len(pair := numbers(f"models[{name!r}]", sizes, 1)) != 2 or pair.min() <= 0:
             raise ValueError(f"models[{name!r}] must be two positive sizes, got {sizes}")
-    smallest = min(min(sizes) for sizes in models.values())
+    smallest, largest = (f(x for sizes in models.values() for x in sizes) for f in (min, max))
+    room = max(5, (largest / smallest) ** 0.33)  # for the words left of a dot, at any scale
     with style():
         figure, (ax,) = new_figure(1.1 + 0.38 * len(models))
         for row, (total, active) in enumerate(models.values()):
@@ -106,7 +107,7 @@ def total_and_active(models: Mapping[str, tuple[float, float]]) -> Picture:
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(len(models) - 0.4, -0.6)
         ax.set_xscale("log")
-        ax.set_xlim(smallest / 5, 8 * max(total for total, _ in models.values()))
+        ax.set_xlim(smallest / room, 8 * largest)
         log_axis(ax.xaxis)
         ax.set_xlabel("billions of parameters")
     named = [f"{name} {total:.1f} and {active:.1f}" for name, (total, active) in models.items()]
