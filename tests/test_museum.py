@@ -1,8 +1,10 @@
 """The bug museum: each test catches its bug, and each check tells repairs from bugs."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from moe_tutorial.exercises.museum import EXHIBITS, by_symptom, placard, repair,
 from moe_tutorial.exercises.museum_records import SYMPTOMS, Exhibit, Source
 from tests.museum_answers import BUGS, REPAIRS
 
+ROOT = Path(__file__).resolve().parents[1]
 ALL = pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=list(EXHIBITS))
 
 
@@ -113,3 +116,19 @@ def test_a_test_that_refuses_the_fix_is_no_test() -> None:
     with pytest.raises(AssertionError):
         exhibit.caught_by(refuses_everything)
     assert not exhibit.caught_by(lambda code: None)
+
+
+def test_the_chapter_and_the_readme_have_every_exhibit() -> None:
+    chapter = (ROOT / "notebooks" / "17_the_bug_museum.ipynb").read_text(encoding="utf-8")
+    cells = ["".join(cell["source"]) for cell in json.loads(chapter)["cells"]]
+    for function in ("placard", "repair", "reveal"):
+        found = re.findall(rf'(?m)^{function}\("([^"]+)"', "\n".join(cells))
+        assert sorted(found) == sorted(EXHIBITS)
+    for exhibit in EXHIBITS.values():
+        (story,) = [cell for cell in cells if cell.startswith(f"### {exhibit.name}\n")]
+        for source in exhibit.sources:
+            assert f"[{source}]({source.address})" in story
+        assert f"[chapter {exhibit.chapter:02d}](" in story
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(EXHIBITS)} bugs" in readme
+    assert f"{len(EXHIBITS)} bugs" in cells[0]

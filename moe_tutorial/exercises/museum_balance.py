@@ -194,7 +194,7 @@ BALANCE = (
         "Batches with short texts look unbalanced, and the loss moves the router for it.",
         load_as_found,
         load,
-        "All padding is one token, so all of it goes to the same experts. Count where the mask "
+        "All padding is one token, so much of it goes to the same experts. Count where the mask "
         "says that there is text.",
         test_load,
         _padded,

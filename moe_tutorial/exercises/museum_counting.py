@@ -238,7 +238,7 @@ COUNTING = (
         "Shares compared with counts",
         8,
         TRAINS,
-        "The biases of all experts fall together, and the loads stay as uneven as they were.",
+        "All biases fall together, except for idle experts', and the loads stay uneven.",
         moved_bias_as_found,
         moved_bias,
         "The fair share is a number below 1, the load a number of tokens. Whoever got one token "

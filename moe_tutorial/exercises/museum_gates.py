@@ -129,7 +129,7 @@ GATES = (
         "Logits for gates",
         3,
         VALUES,
-        "One model family answers nonsense; all others, which renormalise, are right.",
+        "Models that do not renormalise answer nonsense. All others are right.",
         chosen_gates_as_found,
         chosen_gates,
         "The softmax stood inside of the branch that renormalises. In the other branch nobody "

@@ -205,11 +205,11 @@ LAYER = (
         "The order in place of its inverse",
         7,
         SIZE,
-        "Right for two rows in every test, and wrong for most larger batches.",
+        "Right for two rows, and wrong for most larger batches.",
         restore_as_found,
         restore,
         "An order is undone by its inverse, order.argsort(). A swap of two is its own inverse, "
-        "which is why tests with two rows pass.",
+        "so a test with two rows says nothing.",
         test_restore,
         _orders,
         (Source("lablup/mlxcel", 1600),),
