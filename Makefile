@@ -12,7 +12,7 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit reexecute nbval-portable mutation colab site browser
 
-.PHONY: help setup book pdf test notebooks timings balance models more-experts tiny-moe choices applications bench weight lighthouse serve lab constraints clean nbval $(CHECKS) FORCE
+.PHONY: help setup book pdf test notebooks timings balance models more-experts tiny-moe choices applications uncertainty bench weight lighthouse serve lab constraints clean nbval $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make tiny-moe    train and store the small model that chapter 12 looks into (ten minutes)'
 	@echo 'make applications train and store what chapter 13 compares (about an hour and a half)'
 	@echo 'make choices     train and store what two routers of 64 experts choose, for chapter 14 (some minutes)'
+	@echo 'make uncertainty  train and store what chapters 15 and 16 compare (about two hours)'
 	@echo 'make more-experts train and store what more experts buy (about three hours)'
 	@echo 'make weight      what a first visit to each page loads, gzipped'
 	@echo 'make lighthouse  what Lighthouse thinks of the built pages'
@@ -134,6 +135,10 @@ applications: .venv/ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.applications_translation
 	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.applications_recommendation
 	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.applications_code
+
+# Stability and Bayesian routers, for chapters 15 and 16; a run that was stopped goes on.
+uncertainty: .venv/ready
+	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.uncertainty
 
 # What routers of 64 experts choose, for chapter 14.
 choices: .venv/ready
