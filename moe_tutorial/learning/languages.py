@@ -26,8 +26,8 @@ ELSEWHERE = {
     "code": ("python",),
     "other letters": ("ru", "el"),
 }
-"""What a guesser has never seen, by how far it is from what it knows: domains of
-:func:`~moe_tutorial.learning.documents.installed_documents`."""
+"""Domains of :func:`~moe_tutorial.learning.documents.installed_documents` that a guesser has never
+seen, by how far they are from what it knows."""
 
 SHARES = (0.2, 0.2, 0.6)
 """Of the documents, for training, for calibration and for the test. With more to learn from, the

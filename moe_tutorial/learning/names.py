@@ -53,7 +53,7 @@ RARE = ("no", "gl", "sk", "mk", "et", "ur", "ka", "hy")
 """Those that get few names to learn from. All but the last two have a relative in their script."""
 
 LONGEST = 24
-"""Longer names, English or other, are left out: most are lists such as "A, B and C"."""
+"""Longer names, English or other, are left out. Most are lists such as "A, B and C"."""
 
 GROUP = 8
 """How many batches :func:`draw_pairs` draws together."""

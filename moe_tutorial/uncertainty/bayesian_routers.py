@@ -41,7 +41,7 @@ class DropoutRouter(PosteriorRouter):
         num_experts: E.
         k: experts per token, or a configuration.
         rate: p, from 0 up to but not including 1.
-        options: of :class:`PosteriorRouter`.
+        options: of :class:`~moe_tutorial.uncertainty.bayesian.PosteriorRouter`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LaplaceRouter(PosteriorRouter):
         model_width: D.
         num_experts: E.
         k: experts per token, or a configuration.
-        options: of :class:`PosteriorRouter`; scores must be dot products of tokens as they are.
+        options: of :class:`~moe_tutorial.uncertainty.bayesian.PosteriorRouter`; scores must be dot products of tokens as they are.
     """
 
     factor_EE: Tensor
@@ -133,7 +133,7 @@ class GaussianRouter(PosteriorRouter):
         num_experts: E.
         k: experts per token, or a configuration.
         full_covariance: whether logits may move together, or each on its own (mean field).
-        options: of :class:`PosteriorRouter`.
+        options: of :class:`~moe_tutorial.uncertainty.bayesian.PosteriorRouter`.
     """
 
     def __init__(

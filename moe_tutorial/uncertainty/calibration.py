@@ -1,6 +1,6 @@
 """Calibration: of all forecasts that say 70 %, are 70 % right? And is a difference a difference?
 
-ECE = sum over bins of n_b / N |right_b - said_b|.                                   Chapter 16.
+ECE = sum over bins of n_b / N abs(right_b - said_b).                                Chapter 16.
 """
 
 import math

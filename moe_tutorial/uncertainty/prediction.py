@@ -1,4 +1,4 @@
-"""Prediction: what M passes say together, where they differ, and whether that tells anything.
+"""What M passes say together, where they differ, and whether that tells anything.
 
 p = mean over m of softmax(l_m);  I = H(p) - mean over m of H(p_m).                  Chapter 16.
 """
