@@ -74,9 +74,8 @@ def together(
     return {name: whole(it) for name, it in trained.state_dict().items()}, history.losses, losses
 
 
-@pytest.mark.parametrize(
-    ("ranks", "copies", "shard"), [(1, 1, False), (4, 1, False), (2, 1, True), (4, 2, True)]
-)
+# Four, two and one rank without FSDP2 take turns below.
+@pytest.mark.parametrize(("ranks", "copies", "shard"), [(2, 1, True), (4, 2, True)])
 def test_ranks_train_the_model_that_one_process_trains(
     alone: tuple[Any, list[float], dict[str, float]], ranks: int, copies: int, shard: bool
 ) -> None:

@@ -22,8 +22,8 @@ from moe_tutorial.validation import check_kind
 class SpreadExperts(Experts):
     """Experts of which each device of a mesh holds an equal share, in the order of their ids.
 
-    Parameters are of the class ``DTensor``: they have the shape of all experts, so whatever counts, prints or
-    saves them sees the whole, and only the memory is divided.
+    Parameters are of the class ``DTensor``: they have the shape of all experts, so whatever counts,
+    prints or saves them sees the whole, and only the memory is divided.
 
     Args:
         experts: all of them, the same on every rank; they are not changed.
