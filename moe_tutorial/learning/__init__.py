@@ -10,7 +10,7 @@
 - ``ngrams``: the odds of the next byte from counts alone, a baseline.
 - ``generation`` and ``trained``: text from a model, and a model that is trained already.
 - ``specialisation``: what an expert tells about a token.
-- ``names``, ``ratings`` and ``code``: what chapter 13 learns from; ``two_tasks`` is its model with a
-  gate for each task, ``fitting`` its training loop.
+- ``names``, ``ratings`` and ``code``: what chapter 13 learns from; ``two_tasks`` is its model with
+  a gate for each task, ``fitting`` its training loop.
 - ``languages``: what chapter 16 learns from, with real doubt in it.
 """
