@@ -71,7 +71,8 @@ class LaplaceRouter(PosteriorRouter):
         model_width: D.
         num_experts: E.
         k: experts per token, or a configuration.
-        options: of :class:`~moe_tutorial.uncertainty.bayesian.PosteriorRouter`; scores must be dot products of tokens as they are.
+        options: of :class:`~moe_tutorial.uncertainty.bayesian.PosteriorRouter`; scores must be dot
+            products of tokens as they are.
     """
 
     factor_EE: Tensor
