@@ -95,7 +95,8 @@ def _shared_choice(f_TED: Tensor, logits_2TE: Tensor, k: int) -> Tensor:
 def _nats(counts_LE: Tensor) -> Tensor:
     p_LE = counts_LE.double() / counts_LE.sum()
     apart_LE = p_LE.sum(1, keepdim=True) * p_LE.sum(0)
-    return torch.special.xlogy(p_LE, p_LE / apart_LE).sum()
+    nats: Tensor = torch.special.xlogy(p_LE, p_LE / apart_LE).sum()
+    return nats
 
 
 def _by_script(counts_LE: Tensor, script_L: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def _beyond_script(counts_LE: Tensor, script_L: Tensor) -> Tensor:
 
 
 def _unweighted(counts_LE: Tensor, script_L: Tensor) -> Tensor:
-    each = [_nats(counts_LE[script_L == script]) for script in script_L.unique()]
+    each = [_nats(counts_LE[script_L == script]) for script in set(script_L.tolist())]
     return torch.stack(each).mean()
 
 
