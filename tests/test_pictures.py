@@ -109,6 +109,7 @@ PICTURES: dict[str, Callable[[], figures.Picture]] = {
         WAITING_TK, torch.tensor([[0, 1], [0, 1]]), 3, 1
     ),
     "router": lambda: figures.sampled_router(LOGITS_TE[0], [("Top-K", 1.0, EXPERTS_TK[0])]),
+    "exchanged rows": lambda: figures.exchanged_rows(torch.tensor([[2, 0, 1, 1], [0, 0, 3, 0]])),
     "sorted blocks": lambda: figures.sorted_blocks(torch.tensor([[2, 0], [0, 1], [2, 1]]), 4),
     "roofline": lambda: figures.roofline(
         {"sparse": ([1, 20, 500], [4, 60, 150]), "dense": ([2, 9000], [30, 120])},
@@ -210,6 +211,11 @@ def a_roofline(points: Any, peak: float = 9) -> figures.Picture:
             "at most 4 names, got a, b, c, d and e",
         ),
         (lambda: figures.sorted_blocks([[0]], 4), "experts_TK must be a tensor, got list"),
+        (lambda: figures.exchanged_rows([[0]]), "load_WE must be a tensor of int64, got list"),
+        (lambda: figures.exchanged_rows(torch.ones(2, 3).long()), "E a multiple of W, got [2, 3]"),
+        (lambda: figures.exchanged_rows(torch.zeros(2, 2).long()), "1 to 36 rows"),
+        (lambda: figures.exchanged_rows(torch.tensor([[37]])), "1 to 36 rows"),
+        (lambda: figures.exchanged_rows(torch.tensor([[-1, 3]])), "1 to 36 rows"),
         (
             lambda: figures.sorted_blocks(torch.zeros(9, 3).long(), 4),
             r"24 choices .* got .*\[9, 3\]",

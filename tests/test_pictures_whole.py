@@ -152,6 +152,8 @@ EXTREMES: dict[str, Callable[[], Picture]] = {
     "far below the roof": lambda: figures.roofline(
         {"a": ([1, 1e5], [1e-3, 90])}, peak=3, slope=2, x_label="x", y_label="y"
     ),
+    "ranks without rows": lambda: figures.exchanged_rows(torch.tensor([[0, 0, 9, 9], [0] * 4])),
+    "all rows that fit": lambda: figures.exchanged_rows(torch.full((3, 12), 1)),
     "many experts, one row": lambda: figures.sorted_blocks(torch.tensor([[0]]), 9),
     "as many rows as fit": lambda: figures.sorted_blocks(torch.arange(24).view(8, 3) % 5, 5),
     "seeds apart": lambda: trade_off(

@@ -2,6 +2,7 @@
 
 from moe_tutorial.figures.bars import draw_grid, expert_bars
 from moe_tutorial.figures.curves import curves, stems
+from moe_tutorial.figures.exchange import exchanged_rows
 from moe_tutorial.figures.layers import block_diagram, total_and_active
 from moe_tutorial.figures.palette import EXPERT_COLOURS, EXPERT_COLOURS_DARK, expert_colour
 from moe_tutorial.figures.passage import coloured_passage
@@ -35,6 +36,7 @@ __all__ = [
     "dense_and_sparse",
     "draw_grid",
     "dropped_by_position",
+    "exchanged_rows",
     "expert_bars",
     "expert_colour",
     "expert_queues",
