@@ -13,7 +13,8 @@ calibration split; and with its difference from the plain model, by paired boots
 your own is a line in ``uncertainty_routers.RAW`` and one in GRIDS here.
 
 What is stored is not run again: stop this script whenever you like, and start it again. It takes
-about two hours on two cores. --work is where trained models wait for those built on them.
+about two hours on two cores that have nothing else to do. --work is where trained models wait for
+those that are built on them.
 """
 
 import argparse
@@ -98,11 +99,10 @@ def router_run(it: Unit, options: argparse.Namespace, rate: float) -> Unit:
     if part == "plain":
         found = routers.judged_plain(plain)
         return it | found | {"seconds": round(time.perf_counter() - start, 1)}
-    known = {place: scores.data().places()[place] for place in ("calibration", "test")}
-    reference = scores.log_odds_of({p: scores.passes(plain, t, 1) for p, t in known.items()})
+    reference = scores.log_odds_of(scores.at_home(plain, 1))
     if part == "draws":
         with routers.drawing(plain, method, value) as model:
-            return it | routers.judged(model, reference)
+            return it | routers.judged(model, reference, logarithms=method == "sampled")
     if part == "frozen":
         model = routers.with_posterior(plain, method, 0.0, frozen=True)
         seconds = routers.trained(
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     content = kept(options.results, {"about": about}) or {
         "about": about, "stability": [], "trials": [], "routers": [],
     }  # fmt: skip
-    store(options.results, content, indent=1)
+    store(options.results, content, separators=(",", ":"))
     start = time.perf_counter()
     with concurrent.futures.ProcessPoolExecutor(options.workers) as pool:
 
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     return False
                 some = left[first : first + options.workers]
                 content[to] += pool.map(run, some)
-                store(options.results, content, indent=1)
+                store(options.results, content, separators=(",", ":"))
             return True
 
         stable = partial(stability_run, options=options)

@@ -14,6 +14,7 @@ from experiments.uncertainty_scores import (
     LENGTH,
     Scores,
     answers,
+    at_home,
     bigram_surprise,
     data,
     detected,
@@ -43,7 +44,7 @@ from moe_tutorial.uncertainty.one_layer import changed, moe_layers
 
 WIDTH, EXPERT_WIDTH, EXPERTS, K, HEADS, LAYERS = 32, 32, 16, 4, 4, 3
 BALANCE = 0.01
-BATCH = 64
+BATCH = 32
 DRAWS = 8
 MODELS = 3  # of an ensemble
 ALONE = 8  # a posterior over a frozen model takes an eighth of the steps
@@ -206,22 +207,31 @@ def changed_everywhere(model: Guesser, **changes: Any) -> Iterator[None]:
         yield
 
 
-def judged(model: Guesser, reference: Mapping[str, Tensor]) -> dict[str, Any]:
-    """All that is stored of a model that draws: one draw, outputs of DRAWS averaged, and inside."""
+def judged(
+    model: Guesser, reference: Mapping[str, Tensor], *, logarithms: bool = False
+) -> dict[str, Any]:
+    """All that is stored of a model that draws: one draw, outputs of DRAWS averaged, and inside.
+
+    Args:
+        model: what to judge.
+        reference: the plain model's forecasts.
+        logarithms: whether to average logarithms of probabilities, too.
+    """
     said = everywhere(model, DRAWS)
     once = {place: {"logits": it["logits"][:1]} for place, it in said.items()}
     log_odds = log_odds_of(said)
     found: dict[str, Any] = {
         "one draw": answers(log_odds_of(once)),
         "outputs averaged": answers(log_odds, reference),
-        "logarithms averaged": answers(log_odds_of(said, of_probabilities=False)),
         **detected(doubts(said), log_odds),
     }
+    if logarithms:
+        found["logarithms averaged"] = answers(log_odds_of(said, of_probabilities=False))
     routers = [it.router for it in moe_layers(model) if isinstance(it.router, PosteriorRouter)]
     if routers:
         for router in routers:
             router.draws = DRAWS
-        found["averaged inside"] = answers(log_odds_of(everywhere(model, 1)), reference)
+        found["averaged inside"] = answers(log_odds_of(at_home(model, 1)), reference)
     found["logit variance"] = round(
         said["test"].get("logit variance", torch.zeros(1)).mean().item(), 4
     )

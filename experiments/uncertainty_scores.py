@@ -32,7 +32,7 @@ from moe_tutorial.uncertainty.prediction import (
 )
 
 LENGTH = 16  # bytes of a window
-TEST, CALIBRATION, OUTSIDE = 300, 190, 600  # windows: of each language, and of each other place
+TEST, CALIBRATION, OUTSIDE = 300, 190, 360  # windows: of each language, and of each other place
 BATCH = 500  # windows at a time
 BOOTSTRAP = 200  # draws
 Scores = dict[str, Tensor]
@@ -129,10 +129,16 @@ def everywhere(model: Guesser, draws: int) -> dict[str, Scores]:
     return {place: passes(model, tokens_NS, draws) for place, tokens_NS in data().places().items()}
 
 
+def at_home(model: Guesser, draws: int) -> dict[str, Scores]:
+    """:func:`passes` over the calibration and the test split."""
+    splits = {"calibration": data().calibration, "test": data().test}
+    return {split: passes(model, it.tokens_NS, draws) for split, it in splits.items()}
+
+
 def metrics(probabilities_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
     """How good forecasts are, in a few numbers."""
     right = (probabilities_NC.argmax(-1) == labels_N).double().mean().item()
-    return rounded(
+    return few_digits(
         {
             "accuracy": right,
             "nll": negative_log_likelihood(probabilities_NC, labels_N),
@@ -143,7 +149,7 @@ def metrics(probabilities_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
     )
 
 
-def rounded(numbers: Mapping[str, float]) -> dict[str, float]:
+def few_digits(numbers: Mapping[str, float]) -> dict[str, float]:
     """Numbers as they are stored."""
     return {name: float(f"{number:.5g}") for name, number in numbers.items()}
 
@@ -178,10 +184,10 @@ def answers(
     found: dict[str, Any] = {
         "calibration": metrics(log_odds["calibration"].exp(), data().calibration.labels_N),
         "test": metrics(log_odds["test"].exp(), labels_N),
-        "scaled": metrics(scaled_NC, labels_N) | rounded({"temperature": temperature}),
+        "scaled": metrics(scaled_NC, labels_N) | few_digits({"temperature": temperature}),
     }
     floor_R = calibration_floor(scaled_NC, draws=50, generator=torch.Generator().manual_seed(0))
-    found["scaled"] |= rounded({"ece floor": floor_R.mean().item()})
+    found["scaled"] |= few_digits({"ece floor": floor_R.mean().item()})
     if reference is None:
         return found
     pairs = {
@@ -194,7 +200,7 @@ def answers(
             measures[measure], first_NC, second_NC, labels_N, draws=BOOTSTRAP,
             generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
-        found[f"{name} {measure} less the plain model's"] = rounded(vars(interval))
+        found[f"{name} {measure} less the plain model's"] = few_digits(vars(interval))
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from moe_tutorial import Attention, Block, Experts, LanguageModel, MoELayer, Router
 from moe_tutorial.uncertainty.matching import best_assignment, match_experts
 from moe_tutorial.uncertainty.one_layer import changed, moe_layers, noisy_input, switched_off
-from moe_tutorial.uncertainty.perturbations import rounded, with_noise, without_context
+from moe_tutorial.uncertainty.perturbations import noisy_tokens, rounded, without_context
 from moe_tutorial.uncertainty.stability import chance_jaccard, jaccard, shuffled_jaccard
 from tests.oracles import generator, normal, same
 
@@ -24,7 +24,7 @@ def drawn_sets(tokens: int, num_experts: int, k: int, seed: int) -> Tensor:
 @pytest.mark.parametrize(("size", "length"), [("length", 0.3), ("coordinate", 0.3 * 400**0.5)])
 def test_noise_has_the_length_that_its_convention_says(size: Any, length: float) -> None:
     x_TD = 5 * normal(300, 400)
-    noise_TD = with_noise(x_TD, 0.3, size, generator(1)) - x_TD
+    noise_TD = noisy_tokens(x_TD, 0.3, size, generator(1)) - x_TD
     mean = x_TD.norm(dim=-1).mean().item()
     assert noise_TD.norm(dim=-1).mean().item() == pytest.approx(length * mean, rel=0.01)
     assert noise_TD.mean(0).norm() < 0.1 * length * mean  # in no direction of its own
@@ -32,10 +32,10 @@ def test_noise_has_the_length_that_its_convention_says(size: Any, length: float)
 
 def test_noise_is_repeatable_and_none_changes_nothing(device: torch.device) -> None:
     x_TD = normal(2, 3, 4, dtype=torch.float32, device=device)
-    once, again = (with_noise(x_TD, 0.1, generator=generator(3, device)) for _ in range(2))
+    once, again = (noisy_tokens(x_TD, 0.1, generator=generator(3, device)) for _ in range(2))
     same(once, again)
-    assert not torch.equal(once, with_noise(x_TD, 0.1, generator=generator(4, device)))
-    same(with_noise(x_TD, 0.0, generator=generator(3, device)), x_TD)
+    assert not torch.equal(once, noisy_tokens(x_TD, 0.1, generator=generator(4, device)))
+    same(noisy_tokens(x_TD, 0.0, generator=generator(3, device)), x_TD)
 
 
 def test_rounding_is_what_the_narrow_dtype_holds() -> None:
@@ -154,11 +154,19 @@ def enter(context: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: with_noise(x, -0.1), ValueError, "gamma must be finite and at least 0, got -0."),
-        (lambda x: with_noise(x, True), TypeError, "gamma must be a number"),
-        (lambda x: with_noise(x, 0.1, "both"), ValueError, "size must be one of 'length', 'coord"),
-        (lambda x: with_noise(x * torch.nan, 0.1), ValueError, "x_TD must be finite"),
-        (lambda x: with_noise(x, 0.1, generator=3), TypeError, "generator must be a torch.Gen"),
+        (
+            lambda x: noisy_tokens(x, -0.1),
+            ValueError,
+            "gamma must be finite and at least 0, got -0.",
+        ),
+        (lambda x: noisy_tokens(x, True), TypeError, "gamma must be a number"),
+        (
+            lambda x: noisy_tokens(x, 0.1, "both"),
+            ValueError,
+            "size must be one of 'length', 'coord",
+        ),
+        (lambda x: noisy_tokens(x * torch.nan, 0.1), ValueError, "x_TD must be finite"),
+        (lambda x: noisy_tokens(x, 0.1, generator=3), TypeError, "generator must be a torch.Gen"),
         (lambda x: rounded(x, torch.int8), TypeError, "dtype must be a floating-point dtype"),
         (lambda x: rounded(x.long(), torch.float16), TypeError, "x must have a floating-point"),
         (lambda x: rounded(x * 1e9, torch.float16), ValueError, "x in torch.float16 must be fin"),

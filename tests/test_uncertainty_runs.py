@@ -146,6 +146,7 @@ def check_routers(rows: list[dict[str, Any]]) -> None:
             difference = found["test"]["nll"] - plain["plain"]["test"]["nll"]
             assert interval["value"] == pytest.approx(difference, abs=2e-4)
         assert ("averaged inside" in row) == (method == "full covariance")
+        assert ("logarithms averaged" in row) == (method == "sampled")
         for values in row["elsewhere"].values():
             assert all(0 <= it <= 1 for it in values.values())
 

@@ -32,7 +32,7 @@ def expected_calibration_error(probabilities_NC: Tensor, labels_N: Tensor, bins:
     .. math:: \mathrm{ECE} = \sum_b \frac{n_b}{N} \, \Bigl| \operatorname{mean}_{n \in b}
               [\hat y_n = y_n] - \operatorname{mean}_{n \in b} \max_c p_{nc} \Bigr|
 
-    Bins of equal width from 0 to 1 (Guo et al. 2017, equation 3). A forecaster without fault does
+    Bins of equal width from 0 to 1 (Guo et al. 2017, section 2). A forecaster without fault does
     not get 0, since a bin's accuracy is measured on few examples: :func:`calibration_floor` says
     what it gets, and below that nothing can be ranked.
 
@@ -58,7 +58,7 @@ def debiased_calibration_error(probabilities_NC: Tensor, labels_N: Tensor, bins:
     .. math:: \sum_b \frac{n_b}{N} \Bigl( (a_b - c_b)^2 - \frac{a_b (1 - a_b)}{n_b - 1} \Bigr)
 
     a_b is a bin's accuracy, c_b its mean confidence; a bin with one example says nothing and is
-    left out (Kumar et al. 2019, definition 5.1). For a forecaster without fault it is about 0, and
+    left out (Kumar et al. 2019). For a forecaster without fault it is about 0, and
     so as often below 0 as above.
 
     Args:
@@ -224,7 +224,7 @@ def paired_bootstrap(
     """How much larger a metric is for the second of two forecasters of the same examples.
 
     Examples are drawn with replacement, the same ones for both, so what makes an example hard for
-    both cancels (Efron and Tibshirani 1993, chapter 8). It says nothing of other training seeds.
+    both cancels (Efron and Tibshirani 1993). It says nothing of other training seeds.
 
     Args:
         metric: of probabilities and labels, such as :func:`brier_score`.

@@ -69,8 +69,8 @@ def laplace_covariances(
               A = \tfrac1T \textstyle\sum_t u_t u_t^\top, \quad
               G = \tfrac1T \textstyle\sum_t g_t g_t^\top
 
-    The Laplace approximation with a Kronecker-factored Fisher matrix (Ritter et al. 2018, section
-    3): the loss is nearly a parabola around its minimum, and the posterior as wide as that parabola
+    The Laplace approximation with a Kronecker-factored Fisher matrix (Ritter et al. 2018): the
+    loss is nearly a parabola around its minimum, and the posterior as wide as that parabola
     is flat. Gradients reach logits through the gates alone, so the curvature knows nothing of
     choices that would change.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_tutorial.layer.moe import MoELayer, MoEOutput
-from moe_tutorial.uncertainty.perturbations import NoiseSize, check_gamma, with_noise
+from moe_tutorial.uncertainty.perturbations import NoiseSize, check_gamma, noisy_tokens
 from moe_tutorial.validation import check_choice, check_kind
 
 
@@ -77,7 +77,7 @@ def noisy_input(
 
     Args:
         module: whose first argument is tokens.
-        gamma: as for :func:`~moe_tutorial.uncertainty.perturbations.with_noise`.
+        gamma: as for :func:`~moe_tutorial.uncertainty.perturbations.noisy_tokens`.
         size: as there.
         generator: as there.
 
@@ -89,7 +89,7 @@ def noisy_input(
     check_choice("size", size, ("length", "coordinate"))
 
     def add(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return with_noise(arguments[0], gamma, size, generator), *arguments[1:]
+        return noisy_tokens(arguments[0], gamma, size, generator), *arguments[1:]
 
     handle = module.register_forward_pre_hook(add)
     try:

@@ -1,6 +1,6 @@
 """Perturbations: what may change a little, so that one can see whether the choice changes.
 
-u' = u + gamma mean|u| z / sqrt(D), z ~ N(0, I), or the same without sqrt(D).        Chapter 15.
+u' = u + gamma m z / sqrt(D), m the mean length, z ~ N(0, I); or without sqrt(D).     Chapter 15.
 """
 
 import math
@@ -23,7 +23,7 @@ from moe_tutorial.values import as_float
 NoiseSize = Literal["length", "coordinate"]
 
 
-def with_noise(
+def noisy_tokens(
     x_TD: Tensor,
     gamma: float,
     size: NoiseSize = "length",
