@@ -84,12 +84,17 @@ def changes(one: Choices, other: Choices) -> list[float]:
 
 
 @torch.no_grad()
-def quality(model: LanguageModel, draws: int = 1) -> dict[str, float]:
-    """Loss and calibration error of the mean probability over so many passes."""
-    tokens_BS, targets_BS = tokens()
+def passes(model: LanguageModel, draws: int = 1) -> list[Prediction]:
+    """So many passes over the windows, with the same random numbers in every call."""
     generator = torch.Generator().manual_seed(0)
-    odds = [model(tokens_BS, generator).logits_BSV.double().softmax(-1) for _ in range(draws)]
-    odds_NV, labels_N = torch.stack(odds).mean(0).flatten(0, 1), targets_BS.flatten()
+    model.eval()
+    return [model(tokens()[0], generator) for _ in range(draws)]
+
+
+def quality(predictions: list[Prediction]) -> dict[str, float]:
+    """Loss and calibration error of the mean probability over some passes."""
+    odds = [it.logits_BSV.double().softmax(-1) for it in predictions]
+    odds_NV, labels_N = torch.stack(odds).mean(0).flatten(0, 1), tokens()[1].flatten()
     return {
         "loss": negative_log_likelihood(odds_NV, labels_N),
         "ece": expected_calibration_error(odds_NV, labels_N),
@@ -130,7 +135,7 @@ def run(seed: int, order: int, steps: int, work: Path) -> dict[str, Any]:
     torch.save([it.to(torch.int8) for it in last], work / f"choices_{seed}_{order}_{steps}.pt")
     return {
         "seconds": round(history.seconds[-1], 1),
-        "quality": {name: round(value, 4) for name, value in quality(model).items()},
+        "quality": {name: round(value, 4) for name, value in quality(passes(model)).items()},
         "chance": round(chance_jaccard(EXPERTS, K), 4),
         "shuffled": [
             round(shuffled_jaccard(it, it, torch.Generator().manual_seed(0)).mean().item(), 4)
@@ -143,7 +148,7 @@ def run(seed: int, order: int, steps: int, work: Path) -> dict[str, Any]:
 
 def measured(model: LanguageModel, last: Choices) -> dict[str, Any]:
     """How a trained model's routing answers to what changes."""
-    layers, before = moe_layers(model), quality(model)
+    layers, before = moe_layers(model), quality(passes(model))
     embedded = model.blocks[0]
     noise, sampling = [], []
     for gamma in GAMMAS:
@@ -157,20 +162,22 @@ def measured(model: LanguageModel, last: Choices) -> dict[str, Any]:
     for temperature in TEMPERATURES:
         for i, layer in enumerate(layers):
             with changed(layer, selection="sampled", temperature=temperature):
-                torch.manual_seed(0)
-                sampling.append(
-                    {
-                        "temperature": str(temperature),
-                        "layer": i,
-                        "jaccard": overlaps(choices(model)[i : i + 1], last[i : i + 1])[0],
-                        "one draw": less(quality(model), before),
-                        "outputs averaged": less(quality(model, DRAWS), before),
-                    }
-                )
+                drawn = passes(model, DRAWS)
+            routing = drawn[0].routings[i]
+            assert routing is not None
+            sampling.append(
+                {
+                    "temperature": str(temperature),
+                    "layer": i,
+                    "jaccard": overlaps([routing.experts_TK], last[i : i + 1])[0],
+                    "one draw": less(quality(drawn[:1]), before),
+                    "outputs averaged": less(quality(drawn), before),
+                }
+            )
     off = []
     for layer in layers:
         with switched_off(layer):
-            off.append(less(quality(model), before))
+            off.append(less(quality(passes(model)), before))
     context = {}
     for dropped in DROPPED:
         cut = choices(model, without_context(tokens()[0], dropped))
