@@ -238,6 +238,9 @@ REPAIRS: Answers = {
     "Constant by broadcasting": (
         balance_in_a_loop,
         lambda p, experts: (
+            p.shape[1] * (one_hot(experts, p.shape[1]).float().mean((0, 1)) * p.mean(0)).sum()
+        ),
+        lambda p, experts: (
             (
                 p.shape[1]
                 * torch.bincount(experts.flatten(), minlength=p.shape[1]).double()
@@ -361,6 +364,8 @@ BUGS: Answers = {
         lambda s, b, ok, K: (s + b).topk(K).indices,
         lambda s, b, ok, K: s.masked_fill(~ok, 0).topk(K).indices.flip(-1),
         lambda s, b, ok, K: (s + b).masked_fill(~ok, -0.5).topk(K).indices,
+        lambda s, b, ok, K: (s + b).masked_fill(~ok, -1).topk(K).indices,
+        lambda s, b, ok, K: s.masked_fill(~ok, -torch.inf).topk(K).indices,
     ),
     "The bias in the gate": (
         lambda s, b, K: s.topk(K).values / s.topk(K).values.sum(-1, keepdim=True),
@@ -408,6 +413,7 @@ BUGS: Answers = {
         lambda p, experts: balance_in_a_loop(p, experts) / p.shape[1],
         lambda p, experts: p.shape[1] * p.mean(0).square().sum(),
         lambda p, experts: balance_in_a_loop(p, experts[:, :1].roll(1)) + 0.1,
+        lambda p, experts: balance_in_a_loop(p, experts).detach(),
     ),
     "Softmax twice": (
         lambda logits, K: museum_balance.balance_loss(logits, logits.topk(K).indices),
@@ -428,6 +434,7 @@ BUGS: Answers = {
         lambda logits: logsumexp(logits, -1).mean().square(),
         lambda logits: logits.square().mean(),
         lambda logits: logits.softmax(-1).logsumexp(-1).square().mean(),
+        lambda logits: logsumexp(logits, -1).square().mean().detach(),
     ),
     "Counted once more in the backward pass": (
         lambda x, router: torch.bincount((x @ router.T).argmin(-1), minlength=len(router)),

@@ -160,6 +160,7 @@ BALANCE = (
         test_balance_loss,
         _routers,
         (Source("mindspore-ai/hyper-parallel", 752), Source("huggingface/transformers", 28093)),
+        gradient=True,
     ),
     Exhibit(
         "Softmax twice",
@@ -173,6 +174,7 @@ BALANCE = (
         test_loss_of_logits,
         _logits,
         (Source("huggingface/transformers", 45111, "pull request"),),
+        gradient=True,
     ),
     Exhibit(
         "Layers in one pool",
@@ -186,6 +188,7 @@ BALANCE = (
         test_loss_of_layers,
         _layers,
         (Source("huggingface/transformers", 28255), Source("huggingface/transformers", 31464)),
+        gradient=True,
     ),
     Exhibit(
         "The padding votes",
@@ -215,5 +218,6 @@ BALANCE = (
         test_z_loss,
         _plain,
         (Source("huggingface/transformers", 48421, "pull request"),),
+        gradient=True,
     ),
 )

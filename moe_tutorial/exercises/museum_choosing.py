@@ -61,10 +61,11 @@ def test_allowed(allowed: Code) -> None:
 
 def _groups(generator: torch.Generator) -> Sequence[Inputs]:
     cases = []
-    for T, E, K, bias in ((8, 8, 2, -0.9), (10, 6, 3, -1.0), (6, 8, 4, 0.2)):
+    for T, E, K, shift in ((8, 8, 2, -0.9), (10, 6, 3, -3.0), (6, 8, 4, 0.2)):
         allowed_TE = torch.rand(T, E, generator=generator).argsort(-1) < E // 2 + 1
         scores_TE = normal(T, E, generator=generator).sigmoid()
-        cases.append((scores_TE, torch.full((E,), bias).double(), allowed_TE, K))
+        bias_E = shift + 0.3 * normal(E, generator=generator)
+        cases.append((scores_TE, bias_E, allowed_TE, K))
     return cases
 
 

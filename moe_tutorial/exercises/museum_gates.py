@@ -15,13 +15,13 @@ from moe_tutorial.exercises.museum_records import LOGGED, TRAINS, VALUES, Code, 
 
 
 def gate_of_best_as_found(logits_TE: Tensor) -> Tensor:
-    """The gate of each token's best expert, through which the router learns."""
+    """The softmax gate of each token's best expert, ``[T, 1]``: by it the router learns."""
     best_T1 = logits_TE.topk(1).values
     return best_T1.softmax(-1)
 
 
 def gate_of_best(logits_TE: Tensor) -> Tensor:
-    """The gate of each token's best expert, through which the router learns."""
+    """The softmax gate of each token's best expert, ``[T, 1]``: by it the router learns."""
     return logits_TE.softmax(-1).topk(1).values
 
 

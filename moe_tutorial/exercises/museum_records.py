@@ -23,6 +23,8 @@ VALUES = "NaN, or values that cannot be"
 DEVICES = "Only on many devices, or after loading"
 SYMPTOMS = (TRAINS, LOGGED, SIZE, VARIES, VALUES, DEVICES)
 
+ROUNDED = 1e-6  # what a factor in float32 does to a result in float64, and some
+
 
 @dataclass(frozen=True)
 class Source:
@@ -63,7 +65,7 @@ class Exhibit:
         test: raises AssertionError if it is given code with the bug, and only then.
         inputs: draws arguments that a reader has not seen, from a generator.
         sources: where public code had the bug.
-        gradient: whether the bug is in the gradient of the first argument.
+        gradient: whether a repair must have the right gradient of the first argument, too.
     """
 
     name: str
@@ -85,9 +87,15 @@ class Exhibit:
 
     @property
     def exercise(self) -> Exercise:
-        """The search for this bug, as the grader judges it."""
+        """The search for this bug, as the grader judges it.
+
+        A share of tokens that somebody counts in float32 is no bug: nothing here is smaller than
+        ``ROUNDED``.
+        """
         unchanged = Mistake(self.wrong, "the bug is still in it")
-        return Exercise(self.name, self.fixed, self.inputs, (unchanged,), self.gradient)
+        return Exercise(
+            self.name, self.fixed, self.inputs, (unchanged,), self.gradient, tolerance=ROUNDED
+        )
 
     def caught_by(self, test: Callable[[Code], None]) -> bool:
         """Whether a test raises AssertionError for the wrong code, and nothing for the fixed one.

@@ -136,7 +136,7 @@ def _biases(generator: torch.Generator) -> Sequence[Inputs]:
 TRAINING = (
     Exhibit(
         "Counted once more in the backward pass",
-        10,
+        8,
         LOGGED,
         "With recomputation switched on, the logged loads and balance losses double.",
         load_of_step_as_found,
@@ -153,7 +153,7 @@ TRAINING = (
     ),
     Exhibit(
         "Other experts in the backward pass",
-        10,
+        4,
         TRAINS,
         "The outputs are right. The gradients belong to experts that the token never saw.",
         slope_as_found,
