@@ -9,6 +9,8 @@ from typing import Any
 
 import nbformat
 import pytest
+from docutils import nodes
+from sphinx import addnodes
 
 ROOT = Path(__file__).resolve().parents[1]
 # An author and a year, as any text has them; months have years, too.
@@ -152,6 +154,17 @@ def test_the_chapters_that_an_entry_names(
     text: str, chapters: tuple[str, ...], terms_module: ModuleType
 ) -> None:
     assert terms_module.chapters_named(text) == chapters
+
+
+def test_a_meaning_has_no_gap_where_a_citation_was(terms_module: ModuleType) -> None:
+    entry = nodes.paragraph()
+    entry += [
+        nodes.Text("A layer "),
+        addnodes.pending_xref("", nodes.Text("[1]"), refdomain="cite"),
+    ]
+    entry += [nodes.Text("; MoE "), addnodes.pending_xref("", nodes.Text("[2]"), refdomain="cite")]
+    entry += nodes.Text(" for short. More.")
+    assert terms_module.first_sentence(entry).astext() == "A layer; MoE for short."
 
 
 def test_plain_words_are_linked_where_their_entry_says(terms_module: ModuleType) -> None:

@@ -77,6 +77,9 @@ def first_sentence(paragraph: nodes.paragraph) -> nodes.inline:
                 break
         elif child.get("refdomain") != "cite":
             sentence += nodes.Text(child.astext())
+        elif sentence.children and isinstance(sentence[-1], nodes.Text):
+            # A citation is left out, with the space before it.
+            sentence[-1] = nodes.Text(sentence[-1].astext().rstrip())
     return sentence
 
 

@@ -1,7 +1,7 @@
 """The router zoo: any router of transformers, taken over with its weights as a router of the book.
 
-zoo.from_transformers(block)(x_TD).gates_TK are the weights that the block's experts get at last.
-                                                                                    Chapter 11.
+zoo.from_transformers(block)(x_TD).gates_TK are the weights that the block's experts get
+at last.                                                                             Chapter 11.
 """
 
 import importlib
