@@ -178,11 +178,11 @@ UNKNOWN = {"float": 3.1, "None": None, "list": ["3.1"], "function": check}
 
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_what_is_no_number_of_an_exercise_is_refused(kind: str) -> None:
-    with pytest.raises(ValueError, match=r"number must be one of 0\.1, .*, got ") as refusal:
+    with pytest.raises(ValueError, match=r"number must be one of 0\.1 to 0\.3, .*, got ") as refusal:
         check(UNKNOWN[kind], None)  # type: ignore[arg-type]
     assert len(str(refusal.value)) < 300
 
 
 def test_an_unknown_number_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"number must be one of 0\.1, .*, got '9\.9'"):
+    with pytest.raises(ValueError, match=r"number must be one of 0\.1 to 0\.3, .*, got '9\.9'"):
         check("9.9", None)

@@ -1,6 +1,7 @@
 """Checks for the book's exercises: ``check("1.1", my_function)``, and ``progress()`` in them."""
 
 import reprlib
+from itertools import groupby
 from typing import Any
 
 from moe_tutorial.exercises import (
@@ -65,7 +66,8 @@ def check(number: str, answer: Any) -> Verdict:
         KeyboardInterrupt: a person stopped the check.
     """
     if not isinstance(number, str) or number not in EXERCISES:
-        known = ", ".join(EXERCISES)
+        chapters = [list(it) for _, it in groupby(EXERCISES, lambda it: it.split(".")[0])]
+        known = ", ".join(f"{numbers[0]} to {numbers[-1]}" for numbers in chapters)
         raise ValueError(f"number must be one of {known}, got {reprlib.repr(number)}")
     verdict = EXERCISES[number].check(answer)
     remember(number, verdict.status, answer)
