@@ -178,7 +178,8 @@ UNKNOWN = {"float": 3.1, "None": None, "list": ["3.1"], "function": check}
 
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_what_is_no_number_of_an_exercise_is_refused(kind: str) -> None:
-    with pytest.raises(ValueError, match=r"number must be one of 0\.1 to 0\.3, .*, got ") as refusal:
+    words = r"number must be one of 0\.1 to 0\.3, .*, got "
+    with pytest.raises(ValueError, match=words) as refusal:
         check(UNKNOWN[kind], None)  # type: ignore[arg-type]
     assert len(str(refusal.value)) < 300
 
