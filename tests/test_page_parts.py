@@ -24,6 +24,13 @@ def of(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("extension", [name], indirect=True)
 
 
+@of("book_api")
+def test_a_letter_for_a_size_begins_no_list(extension: ModuleType) -> None:
+    lines = ["    model_width: D.", "    scale: D.5 or more.", "    k: K of E."]
+    extension.keep_letters(None, "function", "route", None, None, lines)
+    assert lines == ["    model_width: D\\.", "    scale: D.5 or more.", "    k: K of E."]
+
+
 # --- code ---
 
 

@@ -98,7 +98,15 @@ def set_first_lines(
         lines[place] = f"{formula} See {'the end of ' if found[1] != 'C' else ''}{link}."
 
 
+def keep_letters(
+    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Let ``model_width: D.`` say D, which would else begin a numbered list at its fourth point."""
+    lines[:] = [re.sub(r": ([A-Z])\.$", r": \1\\.", line) for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", set_first_lines)
+    app.connect("autodoc-process-docstring", keep_letters, priority=400)  # before napoleon, 500
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
