@@ -8,6 +8,9 @@ rate next? Four kinds of model see the same batches with the same five seeds:
 - ``all experts``: a gate for each task, all experts with weight (Ma et al. 2018).
 - ``sparse``: a gate for each task, which chooses K.
 
+Each kind first tries RATES with another seed, and trains with the best. (Half as many steps would
+mislead: they favour higher rates than the whole run does.)
+
 Beside them stand what only counts and what only factorises. Everything is tuned on the ratings
 after the first cut in time, and judged once on those after the second. A run that is stored is not
 run again. It takes about a quarter of an hour on one core.
@@ -223,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     for kind in KINDS:
         for rate in RATES:
-            add(found.trials, kind, TRIAL, rate, options.steps // 2)
+            add(found.trials, kind, TRIAL, rate, options.steps)
     if len(found.trials) < len(KINDS) * len(RATES):
         return  # no time was left
     for seed in SEEDS:
