@@ -25,7 +25,7 @@ help:
 	@echo 'make balance     train and store what chapter 08 compares'
 	@echo 'make models      train and store dense and sparse language models (about half an hour)'
 	@echo 'make tiny-moe    train and store the small model that chapter 12 looks into (ten minutes)'
-	@echo 'make applications train and store what chapter 13 compares (about an hour and a half)'
+	@echo 'make applications train and store what chapter 13 compares (about an hour)'
 	@echo 'make choices     train and store what two routers of 64 experts choose, for chapter 14 (some minutes)'
 	@echo 'make uncertainty  train and store what chapters 15 and 16 compare (about two hours)'
 	@echo 'make more-experts train and store what more experts buy (about three hours)'

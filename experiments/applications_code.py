@@ -3,7 +3,7 @@
 One small model reads prose, Python, C++ and JavaScript a byte at a time. Three kinds of model see
 the same batches with the same five seeds: ``dense``; ``sparse`` with EXPERTS experts of which 2 are
 chosen, together as wide; and ``dense, wide``, as wide as all experts together. Each kind first
-tries RATES on runs of a quarter of the length with another seed, and trains with the best.
+tries RATES with another seed, at full length, and trains with the best.
 
 Of the sparse models it is stored what their experts tell of the language and of the kind of Python
 token, and how often a count table guesses these from bytes, from experts, and from both. A run that
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     for kind in KINDS:
         for rate in RATES:
-            add(found.trials, kind, TRIAL, rate, options.steps // 4)
+            add(found.trials, kind, TRIAL, rate, options.steps)
     if len(found.trials) < len(KINDS) * len(RATES):
         return  # no time was left
     for seed in SEEDS:
