@@ -212,7 +212,10 @@ def a_roofline(points: Any, peak: float = 9) -> figures.Picture:
         ),
         (lambda: figures.sorted_blocks([[0]], 4), "experts_TK must be a tensor, got list"),
         (lambda: figures.exchanged_rows([[0]]), "load_WE must be a tensor of int64, got list"),
-        (lambda: figures.exchanged_rows(torch.ones(2, 3).long()), "E a multiple of W, got [2, 3]"),
+        (
+            lambda: figures.exchanged_rows(torch.ones(2, 3).long()),
+            r"E a multiple of W, got \[2, 3\]",
+        ),
         (lambda: figures.exchanged_rows(torch.zeros(2, 2).long()), "1 to 36 rows"),
         (lambda: figures.exchanged_rows(torch.tensor([[37]])), "1 to 36 rows"),
         (lambda: figures.exchanged_rows(torch.tensor([[-1, 3]])), "1 to 36 rows"),
