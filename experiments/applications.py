@@ -2,12 +2,14 @@
 
 import argparse
 import platform
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.models import HEADS, LAYERS
+from experiments.models import HEADS, LAYERS, Runs, best_rate
 from moe_tutorial import Attention, Block, Experts, FeedForward, LanguageModel, MoELayer, Router
 
 KINDS = ("dense", "sparse", "dense, wide")
@@ -51,3 +53,25 @@ def about(steps: int) -> dict[str, Any]:
         "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
+
+
+def tune_and_train(
+    found: Runs,
+    kinds: Collection[str],
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    run: Callable[[str, int, float], dict[str, Any]],
+) -> None:
+    """Try every kind with every rate, then train it with every seed at the rate that did best.
+
+    Nothing is trained before all trials are there. What is stored already is not run again.
+    """
+    for kind in kinds:
+        for rate in rates:
+            found.add(found.trials, kind, TRIAL, rate, partial(run, kind, TRIAL, rate))
+    if len(found.trials) < len(kinds) * len(rates):
+        return  # no time was left
+    for seed in seeds:
+        for kind in kinds:
+            rate = best_rate("model", kind, found.trials)
+            found.add(found.runs, kind, seed, rate, partial(run, kind, seed, rate))

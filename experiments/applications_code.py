@@ -19,8 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.applications import KINDS, RATES, SEEDS, TRIAL, about, build, flops, parser
-from experiments.models import Runs, best_rate, measured
+from experiments.applications import (
+    KINDS,
+    RATES,
+    SEEDS,
+    about,
+    build,
+    flops,
+    parser,
+    tune_and_train,
+)
+from experiments.models import Runs, measured
 from moe_tutorial import LanguageModel
 from moe_tutorial.learning.code import (
     TOKEN_KINDS,
@@ -161,17 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     )
 
-    def add(to: list[dict[str, Any]], kind: str, seed: int, rate: float, steps: int) -> None:
-        found.add(to, kind, seed, rate, lambda: run(kind, seed, rate, steps, text, sources))
+    def one(kind: str, seed: int, rate: float) -> dict[str, Any]:
+        return run(kind, seed, rate, options.steps, text, sources)
 
-    for kind in KINDS:
-        for rate in RATES:
-            add(found.trials, kind, TRIAL, rate, options.steps)
-    if len(found.trials) < len(KINDS) * len(RATES):
-        return  # no time was left
-    for seed in SEEDS:
-        for kind in KINDS:
-            add(found.runs, kind, seed, best_rate("model", kind, found.trials), options.steps)
+    tune_and_train(found, KINDS, RATES, SEEDS, one)
     found.note("ngrams", lambda: tables(text))
 
 

@@ -26,8 +26,8 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
-from experiments.applications import SEEDS, TRIAL, about, parser
-from experiments.models import Runs, best_rate
+from experiments.applications import SEEDS, about, parser, tune_and_train
+from experiments.models import Runs
 from experiments.recommendation_baselines import liked_baselines, next_baselines
 from moe_tutorial.learning.balance import switch_loss
 from moe_tutorial.learning.fitting import fit
@@ -221,17 +221,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     found.note("baselines", lambda: baselines(ratings, places, parts))
 
-    def add(to: list[dict[str, Any]], kind: str, seed: int, rate: float, steps: int) -> None:
-        found.add(to, kind, seed, rate, lambda: run(kind, seed, rate, steps, ratings, parts))
+    def one(kind: str, seed: int, rate: float) -> dict[str, Any]:
+        return run(kind, seed, rate, options.steps, ratings, parts)
 
-    for kind in KINDS:
-        for rate in RATES:
-            add(found.trials, kind, TRIAL, rate, options.steps)
-    if len(found.trials) < len(KINDS) * len(RATES):
-        return  # no time was left
-    for seed in SEEDS:
-        for kind in KINDS:
-            add(found.runs, kind, seed, best_rate("model", kind, found.trials), options.steps)
+    tune_and_train(found, KINDS, RATES, SEEDS, one)
 
 
 def baselines(ratings: Ratings, places: Sequence[int], parts: Sequence[Moments]) -> dict[str, Any]:
