@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from experiments.store import kept, store
-from moe_tutorial import Attention, Block, LanguageModel
+from moe_tutorial import Attention, Block, FeedForward, LanguageModel, MoELayer
 from moe_tutorial.learning.balance import switch_loss
 from moe_tutorial.learning.language_model import Prediction
+from moe_tutorial.learning.settings import Settings
 from moe_tutorial.learning.text import Corpus
-from moe_tutorial.learning.training import Settings, evaluate, train
+from moe_tutorial.learning.training import evaluate, train
 from moe_tutorial.routing.decision import Routing
 
 HEADS, LAYERS = 4, 2
@@ -55,7 +55,7 @@ def described(options: argparse.Namespace, text: Corpus) -> dict[str, Any]:
     }
 
 
-def stacked(width: int, layer: Callable[[], nn.Module]) -> LanguageModel:
+def stacked(width: int, layer: Callable[[], FeedForward | MoELayer]) -> LanguageModel:
     """A model of LAYERS blocks, with weights from torch's global generator."""
     return LanguageModel([Block(Attention(width, HEADS), layer()) for _ in range(LAYERS)])
 
