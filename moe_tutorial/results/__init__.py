@@ -21,6 +21,7 @@ def stored(
         "routing",
         "timings",
         "translation",
+        "uncertainty",
         "whole_layer",
     ],
 ) -> dict[str, Any]:
@@ -30,8 +31,9 @@ def stored(
         name: ``"balance"`` (chapter 08, ``make balance``), ``"language_models"`` and
             ``"more_experts"`` (chapter 10, ``make models`` and ``make more-experts``),
             ``"timings"`` (chapter 07, ``make timings``), ``"translation"``, ``"recommendation"``
-            and ``"code"`` (chapter 13, ``make applications``), or ``"layer"``, ``"routing"`` and
-            ``"whole_layer"`` (the three scripts in ``benchmarks``).
+            and ``"code"`` (chapter 13, ``make applications``), ``"uncertainty"`` (chapters 15 and
+            16, ``make uncertainty``), or ``"layer"``, ``"routing"`` and ``"whole_layer"`` (the
+            three scripts in ``benchmarks``).
 
     Returns:
         The content of the JSON file of that name.
