@@ -20,9 +20,11 @@ from moe_tutorial.exercises import (
     chapter_12,
     chapter_13,
     chapter_14,
+    chapter_15,
     chapter_17,
 )
-from moe_tutorial.exercises.grader import Exercise, Mistake, Verdict
+from moe_tutorial.exercises.grader import PUBLIC_SEED, Exercise, Mistake, Verdict
+from moe_tutorial.exercises.hints import Hint, hint_of
 from moe_tutorial.exercises.record import Progress, forget_progress, look_up, remember
 
 EXERCISES: dict[str, Exercise] = {
@@ -43,18 +45,21 @@ EXERCISES: dict[str, Exercise] = {
         chapter_12,
         chapter_13,
         chapter_14,
+        chapter_15,
         chapter_17,
     )
     for exercise in chapter.EXERCISES
 }
 
 
-def check(number: str, answer: Any) -> Verdict:
+def check(number: str, answer: Any, *, seed: int = PUBLIC_SEED, hints: bool = True) -> Verdict:
     """Try an answer on inputs that its writer has not seen.
 
     Args:
         number: the exercise, such as ``"1.1"``.
         answer: the function that the exercise asks for.
+        seed: of the inputs: whoever marks keeps another one to themselves.
+        hints: whether the verdict says what looks wrong.
 
     Returns:
         The verdict, which prints itself: not attempted yet, correct, or wrong and why. Whatever
@@ -62,16 +67,38 @@ def check(number: str, answer: Any) -> Verdict:
         answer prints or changes in torch's settings while it is checked does not get out.
 
     Raises:
-        ValueError: there is no exercise of this number.
+        ValueError: there is no exercise of this number, or a seed that is no int of at least 0.
         KeyboardInterrupt: a person stopped the check.
     """
+    verdict = _exercise(number).check(answer, seed)
+    remember(number, verdict.status, answer)
+    if verdict.status == "wrong" and not hints:
+        return Verdict(number, "wrong")
+    return verdict
+
+
+def hint(number: str, step: int = 1) -> Hint:
+    """A step towards an answer: first its form, then one by one what others were told.
+
+    Args:
+        number: the exercise, such as ``"1.1"``.
+        step: from 1 on, each says a little more.
+
+    Returns:
+        The hint, which prints itself.
+
+    Raises:
+        ValueError: there is no exercise of this number, or no such step.
+    """
+    return hint_of(_exercise(number), step)
+
+
+def _exercise(number: str) -> Exercise:
     if not isinstance(number, str) or number not in EXERCISES:
         chapters = [list(it) for _, it in groupby(EXERCISES, lambda it: it.split(".")[0])]
         known = ", ".join(f"{numbers[0]} to {numbers[-1]}" for numbers in chapters)
         raise ValueError(f"number must be one of {known}, got {reprlib.repr(number)}")
-    verdict = EXERCISES[number].check(answer)
-    remember(number, verdict.status, answer)
-    return verdict
+    return EXERCISES[number]
 
 
 def progress() -> Progress:
@@ -88,10 +115,12 @@ def progress() -> Progress:
 __all__ = [
     "EXERCISES",
     "Exercise",
+    "Hint",
     "Mistake",
     "Progress",
     "Verdict",
     "check",
     "forget_progress",
+    "hint",
     "progress",
 ]

@@ -6,11 +6,13 @@ the cell must be obeyed.
 """
 
 import copy
+import dis
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from numbers import Number
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,8 @@ class Attempt:
             first argument. None if it was not asked for, or does not exist.
         failure: what the function did instead, as the predicate of a sentence, such as
             "raised ZeroDivisionError: division by zero". Empty if nothing went wrong.
-        blank: whether the function is still to be written: it returned None or ..., or raised
-            NotImplementedError.
+        blank: whether the function is still to be written: it has no body but returned None or
+            ..., or it says itself, by NotImplementedError, that it is.
     """
 
     value: Tensor | None = None
@@ -63,8 +65,10 @@ def attempt(function: Callable[..., Any], case: tuple[Any, ...], gradient: bool 
     value = None
     try:
         result = _call(function, case)
-        if result is None or result is ...:
+        if result is ... or (result is None and _has_no_body(function)):
             return Attempt(blank=True)
+        if result is None:
+            return Attempt(failure="returned None: is a return missing at its end?")
         with neutral_surroundings():
             value = _numbers(result).detach().clone()
             return Attempt(value, _gradient(function, case) if gradient else None)
@@ -73,7 +77,7 @@ def attempt(function: Callable[..., Any], case: tuple[Any, ...], gradient: bool 
     except _UnreadableError as problem:
         return Attempt(value, failure=f"returned a result that cannot be compared: {problem}")
     except BaseException as error:  # SystemExit is no Exception
-        blank = value is None and isinstance(error, NotImplementedError)
+        blank = value is None and _says_so_itself(error)
         # A stub raises a bare NotImplementedError; what torch says in one is worth passing on.
         failure = "" if blank and not error.args else what_was_raised(error)
         return Attempt(value, failure=failure, blank=blank)
@@ -122,6 +126,29 @@ class _UnreadableError(Exception):
     """A result does not stand for real numbers; the text says what it is."""
 
 
+# What a function consists of that returns a constant.
+_NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
+
+
+def _has_no_body(function: Callable[..., Any]) -> bool:
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return True
+    return all(it.opname in _NOTHING for it in dis.get_instructions(code))
+
+
+def _says_so_itself(error: BaseException) -> bool:
+    """Whether a line of the reader's raises NotImplementedError: torch does, for a wrong dtype."""
+    if not isinstance(error, NotImplementedError):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or str(last.tb_frame.f_globals.get("__name__")).split(".")[0] == "torch":
+        return False
+    return last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
 def _call(function: Callable[..., Any], case: tuple[Any, ...]) -> Any:
     with neutral_surroundings():
         return function(*copies(case))
@@ -159,6 +186,10 @@ def _tensor(value: Any, room: int) -> Tensor:
         _refuse_more_than(room, value.numel())
         dense = value if value.layout == torch.strided else value.to_dense()
         return (dense.dequantize() if dense.is_quantized else dense).cpu()
+    if type(value).__module__ == "torch.return_types":
+        raise _UnreadableError(
+            f"this is the pair that torch's {kind_of(value)} returns: take values or indices of it"
+        )
     if isinstance(value, (list, tuple, range)):
         parts = list(islice(value, room + 1))
         _refuse_more_than(room, len(parts))

@@ -17,11 +17,13 @@ from moe_tutorial.exercises.attempt import (
     what_was_raised,
 )
 from moe_tutorial.exercises.surroundings import neutral_surroundings
+from moe_tutorial.learning.settings import plain_seed
 
 Inputs = tuple[Any, ...]
 # A reader who fills torch.zeros(T, E) in a loop rounds a right answer to float32: no mistake.
 FLOAT32_TOLERANCE = 1e-5
 EXACT = 1e-12
+PUBLIC_SEED = 20_240_229  # of the inputs that a reader's own checks use
 # What the reference did, and what the exercise's observe makes of it.
 Target = tuple[Attempt, Tensor]
 
@@ -97,19 +99,49 @@ class Exercise:
         )
         _require(fits, "mistakes", "a tuple of Mistake, such as (Mistake(...),)", self.mistakes)
 
-    def check(self, answer: Any) -> Verdict:
+    def check(self, answer: Any, seed: int = PUBLIC_SEED) -> Verdict:
         """Judge a reader's function.
 
         Whatever it is, returns or raises, there is a verdict, and torch's settings, the random
         numbers to come and the printed output are as if it had not been called.
 
+        Args:
+            answer: the function.
+            seed: of the inputs; with another one they are others.
+
         Raises:
+            ValueError: a seed that is no int from 0 to 2**63 - 1.
             KeyboardInterrupt: a person stopped the check.
         """
         if answer is None or answer is ...:
             return Verdict(self.number, "not attempted yet")
+        if not callable(answer):
+            kind = kind_of(answer)
+            return self._wrong(f"expected a function, got {kind}: hand over the function itself")
+        return self._surely(
+            seed, lambda cases: [attempt(answer, case, self.gradient) for case in cases]
+        )
+
+    def cases(self, seed: int = PUBLIC_SEED) -> Sequence[Inputs]:
+        """The inputs of a seed: the arguments of one call each."""
+        return self._cases(plain_seed("seed", seed))
+
+    def expected(self, case: Inputs) -> Tensor:
+        """What the reference returns for one of the cases."""
+        return _sound(attempt(self.reference, case), "reference", case)
+
+    def judge(self, attempts: Sequence[Attempt], seed: int = PUBLIC_SEED) -> Verdict:
+        """Judge what an answer did elsewhere, such as in another process, with each of the cases.
+
+        Raises:
+            ValueError: as :meth:`check`.
+        """
+        return self._surely(seed, lambda cases: attempts)
+
+    def _surely(self, seed: int, tried: Callable[..., Sequence[Attempt]]) -> Verdict:
+        plain = plain_seed("seed", seed)
         try:
-            return self._judge(answer)
+            return self._judge(plain, tried)
         except KeyboardInterrupt:
             raise
         except _FaultError as fault:
@@ -120,14 +152,11 @@ class Exercise:
         message = f"the exercise failed, not you: {problem} ({advice})"
         return Verdict(self.number, "not judged", message)
 
-    def _judge(self, answer: Any) -> Verdict:
-        if not callable(answer):
-            kind = kind_of(answer)
-            return self._wrong(f"expected a function, got {kind}: hand over the function itself")
-        cases = self._cases()
+    def _judge(self, seed: int, tried: Callable[..., Sequence[Attempt]]) -> Verdict:
+        cases = self._cases(seed)
         # Every reference runs before the first line of the reader's code does.
         targets = [self._target(case) for case in cases]
-        attempts = [attempt(answer, case, self.gradient) for case in cases]
+        attempts = tried(cases)
         for found, target, case in zip(attempts, targets, cases, strict=True):
             if found.blank:
                 message = found.failure and f"your function {found.failure}"
@@ -141,10 +170,10 @@ class Exercise:
     def _wrong(self, message: str) -> Verdict:
         return Verdict(self.number, "wrong", message)
 
-    def _cases(self) -> Sequence[Inputs]:
+    def _cases(self, seed: int) -> Sequence[Inputs]:
         try:
             with neutral_surroundings():
-                cases = self.inputs(torch.Generator().manual_seed(20_240_229))
+                cases = self.inputs(torch.Generator().manual_seed(seed))
         except Exception as error:
             raise _FaultError(f"its inputs {what_was_raised(error)}") from error
         fits = isinstance(cases, (list, tuple)) and all(isinstance(case, tuple) for case in cases)
