@@ -75,7 +75,7 @@ from moe_tutorial.models.inspection import trace
 from moe_tutorial.models.traces import Trace
 # isort: on
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = [
     "Attention",
