@@ -1,7 +1,9 @@
 """Figures that a course can call with its own numbers. Every one returns a ``Picture``."""
 
 from moe_tutorial.figures.bars import draw_grid, expert_bars
+from moe_tutorial.figures.clouds import clouds
 from moe_tutorial.figures.curves import curves, stems
+from moe_tutorial.figures.differences import differences, reliability
 from moe_tutorial.figures.exchange import exchanged_rows
 from moe_tutorial.figures.layers import block_diagram, total_and_active
 from moe_tutorial.figures.palette import EXPERT_COLOURS, EXPERT_COLOURS_DARK, expert_colour
@@ -31,9 +33,11 @@ __all__ = [
     "block_diagram",
     "centroid_and_logit_space",
     "centroid_space",
+    "clouds",
     "coloured_passage",
     "curves",
     "dense_and_sparse",
+    "differences",
     "draw_grid",
     "dropped_by_position",
     "exchanged_rows",
@@ -42,6 +46,7 @@ __all__ = [
     "expert_queues",
     "number_table",
     "ratios",
+    "reliability",
     "roofline",
     "routing_at_a_glance",
     "sampled_router",

@@ -57,11 +57,11 @@ def centroid_space(
             or a zero token to project on.
     """
     check_words(**{"axes[0]": axes[0], "axes[1]": axes[1]})
-    token, centroids = _points(x_D, centroids_ED, project)
+    token, centroids = plane_points(x_D, centroids_ED, project)
     ringed = [] if chosen is None else expert_ids("chosen", chosen, len(centroids))
     with style():
         figure, (ax,) = new_figure(4.6)
-        obstacles = _draw_plane(ax, token, centroids, ringed, project)
+        obstacles = draw_plane(ax, token, centroids, ringed, project)
         ax.set_xlabel(plain(axes[0]))
         ax.set_ylabel(plain(axes[1]))
         place_labels(figure, ax, [Label("token uₜ", *token)], obstacles)
@@ -91,11 +91,11 @@ def centroid_and_logit_space(x_D: Tensor, centroids_ED: Tensor) -> Picture:
         TypeError: points that are no floating-point tensors.
         ValueError: a width other than 2, a value that is not finite, or a zero token.
     """
-    token, centroids = _points(x_D, centroids_ED)
+    token, centroids = plane_points(x_D, centroids_ED)
     logits_E = numbers("logits", dot_scores(x_D[None], centroids_ED)[0], 1)
     with style():
         figure, (plane, bars) = new_figure(6.6, 2, height_ratios=(2.1, 1))
-        obstacles = _draw_plane(plane, token, centroids)
+        obstacles = draw_plane(plane, token, centroids)
         plane.set_title("Centroid space: the router's weights")
         _draw_logits(bars, logits_E)
         place_labels(figure, plane, [Label("token uₜ", *token)], obstacles)
@@ -123,14 +123,14 @@ def three_spaces(x_D: Tensor, centroids_ED: Tensor, k: int, temperature: float =
         ValueError: a width other than 2, a value that is not finite, a zero token, k or temperature
             out of range.
     """
-    token, centroids = _points(x_D, centroids_ED)
+    token, centroids = plane_points(x_D, centroids_ED)
     logits_TE = dot_scores(x_D[None], centroids_ED)
     probabilities_E = numbers("probabilities", softmax(logits_TE, temperature)[0], 1)
     chosen = top_k(logits_TE, k)[0].tolist()
     logits_E = numbers("logits", logits_TE[0], 1)
     with style():
         figure, (plane, bars, decision) = new_figure(8.4, 3, height_ratios=(2.1, 1, 1))
-        obstacles = _draw_plane(plane, token, centroids)
+        obstacles = draw_plane(plane, token, centroids)
         plane.set_title("1  Centroid space: the router's weights")
         _draw_logits(bars, logits_E)
         bars.set_title("2  Logit space: token times centroid")
@@ -192,9 +192,10 @@ def weighted_sum(outputs_KD: Tensor, gates_K: Tensor, experts_K: Tensor) -> Pict
     )
 
 
-def _points(
+def plane_points(
     x_D: Tensor, centroids_ED: Tensor, project: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
+    """A token and centroids as arrays that can be drawn in the plane."""
     token, centroids = numbers("x_D", x_D, 1), numbers("centroids_ED", centroids_ED, 2)
     if len(token) != 2 or centroids.shape[1] != 2:
         raise ValueError(
@@ -206,7 +207,7 @@ def _points(
     return token, centroids
 
 
-def _draw_plane(
+def draw_plane(
     ax: Axes,
     x_D: np.ndarray,
     centroids_ED: np.ndarray,
