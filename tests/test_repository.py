@@ -72,7 +72,8 @@ PACKAGE = ROOT / "moe_tutorial"
 
 
 def modules(part: str) -> list[str]:
-    return sorted(path.stem for path in (PACKAGE / part).glob("*.py") if path.stem != "__init__")
+    every = (path.stem for path in (PACKAGE / part).glob("*.py"))
+    return sorted(stem for stem in every if not stem.startswith("__"))
 
 
 def test_the_readme_lists_the_folders_and_the_parts_in_the_order_of_the_book() -> None:
@@ -96,7 +97,7 @@ def api_pages() -> str:
     return "".join((ROOT / f"{page}.md").read_text(encoding="utf-8") for page in pages)
 
 
-@pytest.mark.parametrize("part", [*PARTS, "parallel"])
+@pytest.mark.parametrize("part", [*PARTS, "parallel", "course"])
 def test_every_module_is_named_by_its_part_and_by_the_reference(part: str) -> None:
     opening = ast.get_docstring(ast.parse((PACKAGE / part / "__init__.py").read_text("utf-8")))
     reference = api_pages()
@@ -141,6 +142,7 @@ def test_arrows_run_one_way() -> None:
         "explorers": common | {"routing", "models", "figures", "example"},
         "widgets": common | {"routing", "figures", "explorers"},
         "exercises": common | {"routing", "layer", "learning", "parallel"},
+        "course": common | {"routing", "layer", "learning", "exercises"},
     }
     for room, others in allowed.items():
         for path in (PACKAGE / room).glob("*.py"):

@@ -16,7 +16,7 @@ from moe_tutorial.course.project import compete
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the commands; 2 and a sentence if what was asked for cannot be done."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         options.run(options)
     except PlanError as error:
@@ -25,9 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m moe_tutorial.course", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    every = argparse.ArgumentParser("python -m moe_tutorial.course", description=__doc__)
+    commands = every.add_subparsers(required=True, metavar="command")
     for name, what, run in (
         ("handout", "write notebooks for students, and course.toml to mark with", _handout),
         ("otter", "the same, and an archive for Gradescope", _otter),
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     sub.add_argument("--out", type=Path, default=Path("leaderboard"))
     sub.set_defaults(run=_leaderboard)
-    return parser
+    return every
 
 
 def _plan(options: argparse.Namespace) -> Plan:

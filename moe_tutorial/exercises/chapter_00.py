@@ -10,8 +10,20 @@ from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
 Config = Mapping[str, int]
 
 
-def _sizes(_: torch.Generator) -> Sequence[Inputs]:
-    return [(1000, 8, 2), (4096, 64, 8), (2, 12, 3), (1, 5, 5), (7, 4, 1), (3, 16, 2)]
+def _whole(generator: torch.Generator, low: int, high: int) -> int:
+    """A whole number from low to high."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _sizes(generator: torch.Generator) -> Sequence[Inputs]:
+    drawn = [
+        (_whole(generator, 2, 40), _whole(generator, 4, 30), _whole(generator, 1, 3))
+        for _ in range(2)
+    ]
+    return [
+        *[(1000, 8, 2), (4096, 64, 8), (2, 12, 3), (1, 5, 5), (7, 4, 1), (3, 16, 2)],
+        *drawn,
+    ]
 
 
 def _config(width: int, hidden: int, experts: int, chosen: int, layers: int) -> Config:
@@ -24,12 +36,15 @@ def _config(width: int, hidden: int, experts: int, chosen: int, layers: int) -> 
     }
 
 
-def _configs(_: torch.Generator) -> Sequence[Inputs]:
+def _configs(generator: torch.Generator) -> Sequence[Inputs]:
+    sizes = [_whole(generator, 3, 200) for _ in range(2)]
+    drawn = _config(*sizes, _whole(generator, 5, 30), _whole(generator, 2, 4), 3)
     return [
         (_config(4096, 14336, 8, 2, 32),),
         (_config(6144, 16384, 8, 2, 56),),
         (_config(64, 10, 16, 1, 3),),
         (_config(10, 7, 12, 3, 2),),
+        (drawn,),
     ]
 
 

@@ -35,12 +35,20 @@ def _gpt_oss(generator: torch.Generator) -> Sequence[Inputs]:
     ]
 
 
-def _shapes(_: torch.Generator) -> Sequence[Inputs]:
-    return [(64, 128, 8, 2, 32), (4096, 1408, 60, 4, 5632), (10, 7, 12, 3, 5), (16, 4, 5, 5, 9)]
+def _shapes(generator: torch.Generator) -> Sequence[Inputs]:
+    D, F, E, K, shared = torch.randint(2, 50, (5,), generator=generator).tolist()
+    return [
+        *[(64, 128, 8, 2, 32), (4096, 1408, 60, 4, 5632), (10, 7, 12, 3, 5), (16, 4, 5, 5, 9)],
+        (D, F, E + K, K, shared),
+    ]
 
 
-def _models(_: torch.Generator) -> Sequence[Inputs]:
-    return [(1.6e9, 5.6e9, 8, 2), (1.0e9, 0.25e9, 64, 8), (5.0, 2.0, 128, 4), (7.0, 3.0, 4, 4)]
+def _models(generator: torch.Generator) -> Sequence[Inputs]:
+    rest, expert, E, K = torch.randint(1, 30, (4,), generator=generator).tolist()
+    return [
+        *[(1.6e9, 5.6e9, 8, 2), (1.0e9, 0.25e9, 64, 8), (5.0, 2.0, 128, 4), (7.0, 3.0, 4, 4)],
+        (float(rest), float(expert), E + K, K),
+    ]
 
 
 def _swiglu(u: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:

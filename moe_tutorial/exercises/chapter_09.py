@@ -32,8 +32,9 @@ def _queues(generator: torch.Generator) -> Sequence[Inputs]:
     return cases
 
 
-def _sizes(_: torch.Generator) -> Sequence[Inputs]:
-    return [(8, 4), (64, 8), (60, 3), (16, 16), (12, 1), (1, 1), (400, 20)]
+def _sizes(generator: torch.Generator) -> Sequence[Inputs]:
+    E, room = torch.randint(2, 15, (2,), generator=generator).tolist()
+    return [(8, 4), (64, 8), (60, 3), (16, 16), (12, 1), (1, 1), (400, 20), (E * room, E)]
 
 
 def _sequences(generator: torch.Generator) -> Sequence[Inputs]:

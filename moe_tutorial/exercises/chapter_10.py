@@ -19,8 +19,12 @@ def _texts(generator: torch.Generator) -> Sequence[Inputs]:
     ] + [(torch.tensor([[1000.0, 0, -1000], [3, 3, 3]]).double(), torch.tensor([1, 0]))]
 
 
-def _shapes(_: torch.Generator) -> Sequence[Inputs]:
-    return [(64, 128, 8, 2), (10, 12, 4, 1), (512, 2048, 64, 8), (16, 24, 3, 3), (5, 14, 9, 7)]
+def _shapes(generator: torch.Generator) -> Sequence[Inputs]:
+    D, width, E, K = torch.randint(2, 20, (4,), generator=generator).tolist()
+    return [
+        *[(64, 128, 8, 2), (10, 12, 4, 1), (512, 2048, 64, 8), (16, 24, 3, 3), (5, 14, 9, 7)],
+        (D, K * width, E + K, K),
+    ]
 
 
 def _logs(generator: torch.Generator) -> Sequence[Inputs]:
