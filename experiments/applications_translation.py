@@ -207,7 +207,7 @@ def run(kind: str, seed: int, rate: float, steps: int, data: Names) -> dict[str,
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is not stored yet, one after another, and store each when it is done."""
-    options = parser(__doc__.splitlines()[0], RESULTS, 1000).parse_args(arguments)
+    options = parser(__doc__.splitlines()[0], RESULTS, 2500).parse_args(arguments)
     data = names()
     found = Runs(
         options.results,

@@ -43,7 +43,7 @@ from moe_tutorial.learning.text import Corpus, Text, corpus
 from moe_tutorial.learning.training import Settings, evaluate, train
 
 RESULTS = Path(__file__).resolve().parent.parent / "moe_tutorial/results/more_experts.json"
-EXPERTS = (1, 2, 4, 8, 16, 32, 64)
+EXPERTS = (1, 2, 4, 8, 16, 32)
 K = 2
 SEEDS = range(3)
 RATES = (0.005, 0.01, 0.02)
