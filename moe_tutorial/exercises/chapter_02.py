@@ -126,6 +126,10 @@ ENTROPY = Exercise(
             lambda logits: entropy(softmax(logits)).exp(),
             "this is e to the power of the entropy: the number of experts that it amounts to",
         ),
+        Mistake(
+            lambda logits: (softmax(logits) * (1 - softmax(logits))).sum(-1),
+            "p (1 - p) measures spread as well, but this is no entropy: weigh -ln p with p",
+        ),
         *(_entropy_with(10.0**-digits) for digits in (6, 7, 8, 9, 10, 12)),
     ),
     tolerance=1e-11,

@@ -91,6 +91,19 @@ TOP_K = Exercise(
             "torch.topk promises nothing about equal scores: the lower id must come first",
         ),
         Mistake(
+            lambda s, k: s.argsort(dim=-1, descending=True)[..., :k],
+            "argsort promises nothing about equal scores unless it is told to be stable",
+        ),
+        Mistake(
+            lambda s, k: s.argsort(dim=-1).flip(-1)[..., :k],
+            "an upward sort turned round puts equal scores in an order of its own: sort downwards, "
+            "and have the sort stable",
+        ),
+        Mistake(
+            lambda s, k: s.argsort(dim=-1)[:k],
+            "[:k] takes the first k tokens: it is the last dimension that holds the experts",
+        ),
+        Mistake(
             lambda s, k: s.argsort(dim=-1, stable=True).flip(-1)[..., :k],
             "turning an upward sort round puts the higher id first among equal scores",
         ),
