@@ -103,8 +103,10 @@ def _dots(ax: Axes, draws: np.ndarray) -> None:
     shown = draws[:_DOTS]
     sideways = np.linspace(-0.28, 0.28, len(shown)) if len(shown) > 1 else np.zeros(1)
     for expert in range(draws.shape[1]):
-        look = {"color": expert_colour(expert), "markersize": 3, "alpha": 0.7}
-        ax.plot(expert + sideways, shown[:, expert], "o", markeredgewidth=0, **look)
+        ax.plot(
+            expert + sideways, shown[:, expert], "o", color=expert_colour(expert),
+            markersize=3, markeredgewidth=0, alpha=0.7,
+        )  # fmt: skip
         mean = draws[:, expert].mean()
         ax.plot([expert - 0.4, expert + 0.4], [mean, mean], color=INK, linewidth=1.4)
     ax.axhline(0, color=INK, linewidth=0.8)

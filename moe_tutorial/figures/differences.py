@@ -44,24 +44,17 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float]]], *, x_labe
     names = list(dict.fromkeys(name for values in rows.values() for name in values))
     check_series("rows", dict.fromkeys(names))
     found = {
-        row: {name: numbers(f"rows[{row!r}][{name!r}]", pair, 1) for name, pair in values.items()}
+        row: {name: _pair(f"rows[{row!r}][{name!r}]", pair) for name, pair in values.items()}
         for row, values in rows.items()
     }
-    for row, values in found.items():
-        for name, pair in values.items():
-            if len(pair) != 2 or pair[1] < 0:
-                raise ValueError(
-                    f"rows[{row!r}][{name!r}] must be a difference and half an interval's width, "
-                    f"got {pair.tolist()}"
-                )
     with style():
         figure, (ax,) = new_figure(1.2 + 0.24 * len(rows) * max(len(names), 1.6))
         ax.axvline(0, color=INK, linewidth=1)
         step = 0.26 if len(names) > 1 else 0.0
         signs = {}
-        for y, values in enumerate(found.values()):
+        for y, pairs in enumerate(found.values()):
             ax.axhline(y, color=QUIET, linewidth=0.4, alpha=0.5)
-            for name, (value, half) in values.items():
+            for name, (value, half) in pairs.items():
                 at = names.index(name)
                 colour, sign = SERIES[at]
                 height = y + step * (at - (len(names) - 1) / 2)
@@ -77,12 +70,21 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float]]], *, x_labe
             labels = [plain(name) for name in names]
             figure.legend(lines, labels, loc="outside upper left", ncols=2, handletextpad=0.3)
     told = [
-        f"{row}: " + ", ".join(f"{name} {_told(*pair)}" for name, pair in values.items()) + "."
-        for row, values in found.items()
+        f"{row}: " + ", ".join(f"{name} {_told(*pair)}" for name, pair in pairs.items()) + "."
+        for row, pairs in found.items()
     ]
     return Picture(
         figure, f"Differences with intervals, {x_label}, beside a line at 0. " + " ".join(told)
     )
+
+
+def _pair(name: str, given: tuple[float, float]) -> tuple[float, float]:
+    pair = numbers(name, given, 1)
+    if len(pair) != 2 or pair[1] < 0:
+        raise ValueError(
+            f"{name} must be a difference and half an interval's width, got {pair.tolist()}"
+        )
+    return float(pair[0]), float(pair[1])
 
 
 def _told(value: float, half: float) -> str:
