@@ -17,8 +17,7 @@ from moe_tutorial.course.plan import Plan, PlanError, as_toml, plan_of_chapters,
 from moe_tutorial.course.wire import MessageError, pack, unpack
 from moe_tutorial.exercises import EXERCISES, Exercise
 
-# Whose inputs are all that there are: nine codes to tell apart, and four dtypes.
-COMPLETE = {"17.2", "17.4"}
+COMPLETE = {"17.4"}  # asks for four dtypes, and there are no others
 CHAPTERS = list(dict.fromkeys(number.split(".")[0].zfill(2) for number in EXERCISES))
 WRITTEN = [chapter for chapter in CHAPTERS if list(handout.NOTEBOOKS.glob(f"{chapter}_*.ipynb"))]
 

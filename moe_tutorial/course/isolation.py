@@ -64,7 +64,7 @@ class Limits:
 def package_without_answers() -> Iterator[Path]:
     """A folder with a copy of this package in which no exercise's reference can be found."""
     source = Path(moe_tutorial.__file__).parent
-    with tempfile.TemporaryDirectory(prefix="course-") as folder:
+    with tempfile.TemporaryDirectory(prefix="course-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / source.name
         shutil.copytree(source, copy, ignore=_left_out)
         (copy / "exercises" / "__init__.py").write_text('"""No answers here."""\n', "utf-8")
@@ -122,7 +122,8 @@ def try_elsewhere(
             "memory": limits.memory,
         }
     )
-    with tempfile.TemporaryDirectory(prefix="answer-") as folder:
+    found: list[Attempt] = []
+    with tempfile.TemporaryDirectory(prefix="answer-", ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen(
             [*way_to_separate(), sys.executable, "-I", "-c", _START, str(package)],
             stdin=subprocess.PIPE,
@@ -133,7 +134,7 @@ def try_elsewhere(
             start_new_session=True,
         )
         try:
-            failure = _listen(process, job, list(functions.values()), limits, found := [])
+            failure = _listen(process, job, list(functions.values()), limits, found)
         finally:
             _end(process)
     if not failure and len(found) == len(cases):
@@ -202,7 +203,10 @@ def _listen(
     except BlockingIOError:
         return "did not read what the functions that it was given return"
     except (EOFError, BrokenPipeError):
-        code = process.wait()
+        try:
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            return "closed the way on which its results would have come"
         # A shell's way and Python's way to name the signal that ended a process.
         if code in (-signal.SIGXCPU, 128 + signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGKILL):
             return f"was stopped: it computed for more than {limits.seconds} seconds"
