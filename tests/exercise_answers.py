@@ -17,6 +17,7 @@ from tests import (
     answers_museum,
     answers_parallel,
     answers_routing,
+    answers_stability,
     answers_traces,
     answers_zoo,
 )
@@ -109,6 +110,7 @@ RIGHT: dict[str, Callable[..., Any]] = {
     **answers_traces.RIGHT,
     **answers_applications.RIGHT,
     **answers_parallel.RIGHT,
+    **answers_stability.RIGHT,
     **answers_museum.RIGHT,
 }
 
@@ -252,5 +254,6 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
     **answers_traces.UNLISTED,
     **answers_applications.UNLISTED,
     **answers_parallel.UNLISTED,
+    **answers_stability.UNLISTED,
     **answers_museum.UNLISTED,
 }

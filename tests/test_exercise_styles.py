@@ -1,4 +1,4 @@
-"""Chapters 06 and 08 to 14: right answers in other styles pass, and wrong ones learn why not."""
+"""Chapters 06 and 08 to 15: right answers in other styles pass, and wrong ones learn why not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +15,7 @@ from tests import (
     test_exercises_12,
     test_exercises_13,
     test_exercises_14,
+    test_exercises_15,
 )
 
 CHAPTERS = (
@@ -26,8 +27,9 @@ CHAPTERS = (
     test_exercises_12,
     test_exercises_13,
     test_exercises_14,
+    test_exercises_15,
 )
-TRIED = (6, *range(8, 15))
+TRIED = (6, *range(8, 16))
 RIGHT: dict[str, tuple[Callable[..., Any], ...]] = {}
 WRONG: dict[str, tuple[tuple[Callable[..., Any], str], ...]] = {}
 for chapter in CHAPTERS:

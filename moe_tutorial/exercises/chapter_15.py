@@ -1,0 +1,304 @@
+"""Exercises of chapter 15: overlap of masks, chance for two sizes, other names, equal overlap."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from math import comb
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
+
+
+def _masks(generator: torch.Generator) -> Sequence[Inputs]:
+    cases = []
+    for tokens, E in ((8, 6), (20, 12), (5, 9)):
+        noise_2TE = torch.rand(2, tokens, E, generator=generator)
+        limits_T1 = 0.2 + 0.6 * torch.rand(tokens, 1, generator=generator)
+        one_TE = noise_2TE[0] < limits_T1
+        other_TE = one_TE ^ (noise_2TE[1] < 0.25)
+        other_TE[0] = one_TE[0]
+        for mask_TE in (one_TE, other_TE):  # no token is without an expert
+            mask_TE[:, 0] |= ~mask_TE.any(-1)
+        cases.append((one_TE, other_TE))
+    return cases
+
+
+def _sizes(generator: torch.Generator) -> Sequence[Inputs]:
+    sizes = [(12, 3, 5), (16, 4, 4), (9, 1, 3), (10, 7, 6), (14, 6, 2)]
+    return [sizes[i] for i in torch.randperm(len(sizes), generator=generator).tolist()]
+
+
+def _models(generator: torch.Generator) -> Sequence[Inputs]:
+    # How often which pair of choices is made: the largest number leads away from the best names.
+    counts_EE = torch.tensor([[60, 40, 1, 0], [40, 2, 0, 1], [0, 1, 30, 3], [2, 0, 2, 25]])
+    pairs_N = torch.arange(16).repeat_interleave(counts_EE.flatten())
+    pairs_N1 = pairs_N[torch.randperm(len(pairs_N), generator=generator)][:, None]
+    cases = [_halves(pairs_N1 // 4, pairs_N1 % 4, 4)]
+    while len(cases) < 3:
+        E, k = 5, 1 + len(cases)
+        one_NK = torch.rand(60, E, generator=generator).topk(k).indices
+        redrawn_NK = torch.rand(60, E, generator=generator).topk(k).indices
+        kept_N1 = torch.rand(60, 1, generator=generator) < 0.3
+        renamed_E = torch.randperm(E, generator=generator)
+        case = _halves(one_NK, renamed_E[torch.where(kept_N1, one_NK, redrawn_NK)], E)
+        a_TK, b_TK, c_TK, d_TK, _ = case
+        # One answer only, and another one where names were found on the tokens that judge them.
+        best, second = _sums(_gains(a_TK, b_TK, E)).sort(descending=True).values[:2]
+        names = [_best_names(_gains(a_TK, b_TK, E)), _best_names(_gains(c_TK, d_TK, E))]
+        found, fitted = (_judged(c_TK, d_TK, names_E, E) for names_E in names)
+        if best > second and found != fitted:
+            cases.append(case)
+    return cases
+
+
+def _halves(one_NK: Tensor, other_NK: Tensor, E: int) -> Inputs:
+    half = len(one_NK) // 2
+    return (one_NK[:half], other_NK[:half], one_NK[half:], other_NK[half:], E)
+
+
+def _measurements(generator: torch.Generator) -> Sequence[Inputs]:
+    cases = []
+    for layers, settings in ((4, 4), (3, 6), (5, 5)):
+        steps_LN = 0.05 + torch.rand(layers, settings, dtype=torch.float64, generator=generator)
+        overlap_LN = 1 - 0.8 * steps_LN.cumsum(-1) / steps_LN.sum(-1, keepdim=True)
+        rises_LN = torch.rand(layers, settings, dtype=torch.float64, generator=generator)
+        cost_LN = rises_LN.cumsum(-1) * torch.linspace(1, 0.1, layers).double()[:, None]
+        level = (overlap_LN[:, 0].min() + overlap_LN[:, -1].max()).item() / 2
+        cases.append((overlap_LN, cost_LN, level))
+    return cases
+
+
+def _mean_jaccard(one_TE: Tensor, other_TE: Tensor) -> Tensor:
+    shared_T, either_T = (one_TE & other_TE).sum(-1), (one_TE | other_TE).sum(-1)
+    return (shared_T.double() / either_T).mean()
+
+
+def _chance(E: int, k: int, other: int, share: Callable[[int], float]) -> Tensor:
+    """The mean of a function of the number of shared experts."""
+    ways = [comb(k, m) * comb(E - k, other - m) for m in range(min(k, other) + 1)]
+    mean = sum(way * share(m) for m, way in enumerate(ways)) / comb(E, other)
+    return torch.tensor(mean, dtype=torch.float64)
+
+
+def _by_draws(E: int, k: int, other: int) -> Tensor:
+    p = k / E
+    ways = [comb(other, m) * p**m * (1 - p) ** (other - m) for m in range(other + 1)]
+    mean = sum(way * m / (k + other - m) for m, way in enumerate(ways))
+    return torch.tensor(mean, dtype=torch.float64)
+
+
+def _used(experts_TK: Tensor, E: int) -> Tensor:
+    return torch.zeros(len(experts_TK), E, dtype=torch.bool).scatter(1, experts_TK, True)
+
+
+def _gains(one_TK: Tensor, other_TK: Tensor, E: int) -> Tensor:
+    """How many tokens each expert of the other model (row) shares with each of the one."""
+    return _used(other_TK, E).double().T @ _used(one_TK, E).double()
+
+
+def _permutations(E: int) -> Tensor:
+    return torch.tensor(list(itertools.permutations(range(E))))
+
+
+def _sums(gains_EE: Tensor) -> Tensor:
+    """What each permutation gains."""
+    return gains_EE[torch.arange(len(gains_EE)), _permutations(len(gains_EE))].sum(-1)
+
+
+def _best_names(gains_EE: Tensor) -> Tensor:
+    return _permutations(len(gains_EE))[_sums(gains_EE).argmax()]
+
+
+def _greedy_names(gains_EE: Tensor) -> Tensor:
+    """The largest number first, then the largest among who is left."""
+    left_EE, names_E = gains_EE.clone(), torch.zeros(len(gains_EE), dtype=torch.int64)
+    for _ in range(len(gains_EE)):
+        row, column = divmod(int(left_EE.argmax()), len(gains_EE))
+        names_E[row] = column
+        left_EE[row], left_EE[:, column] = -1, -1
+    return names_E
+
+
+def _renamed(
+    one_TK: Tensor, other_TK: Tensor, judged_TK: Tensor, judged_other_TK: Tensor, E: int
+) -> Tensor:
+    names_E = _best_names(_gains(one_TK, other_TK, E))
+    return _judged(judged_TK, judged_other_TK, names_E, E)
+
+
+def _judged(one_TK: Tensor, other_TK: Tensor, names_E: Tensor, E: int) -> Tensor:
+    return _mean_jaccard(_used(one_TK, E), _used(names_E[other_TK], E))
+
+
+def _around(values_LN: Tensor, overlap_LN: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """Each layer's value at the last setting above a level of overlap, and at the one below."""
+    below_L1 = (overlap_LN > level).sum(1, keepdim=True)
+    return values_LN.gather(1, below_L1 - 1)[:, 0], values_LN.gather(1, below_L1)[:, 0]
+
+
+def _at_equal_overlap(overlap_LN: Tensor, cost_LN: Tensor, level: float) -> Tensor:
+    high_L, low_L = _around(overlap_LN, overlap_LN, level)
+    before_L, after_L = _around(cost_LN, overlap_LN, level)
+    return before_L + (high_L - level) / (high_L - low_L) * (after_L - before_L)
+
+
+def _interpolated_backwards(overlap_LN: Tensor, cost_LN: Tensor, level: float) -> Tensor:
+    pairs = zip(overlap_LN.numpy(), cost_LN.numpy(), strict=True)
+    return torch.tensor([np.interp(level, *pair) for pair in pairs], dtype=torch.float64)
+
+
+MASKS = Exercise(
+    "15.1",
+    _mean_jaccard,
+    _masks,
+    (
+        Mistake(
+            lambda a, b: ((a & b).sum(-1) / a.sum(-1)).mean(),
+            "this divides by the experts of the first choice alone: divide by those in either",
+        ),
+        Mistake(
+            lambda a, b: (2 * (a & b).sum(-1) / (a.sum(-1) + b.sum(-1))).mean(),
+            "this is Dice's overlap, whose denominator counts what is shared twice: count each "
+            "expert that is in either choice once",
+        ),
+        Mistake(
+            lambda a, b: (a & b).sum() / (a | b).sum(),
+            "this divides the totals: a token with many experts then weighs more than one with few",
+        ),
+        Mistake(
+            lambda a, b: (a == b).double().mean(),
+            "this counts experts that neither has as agreement: most experts are in no choice",
+        ),
+        Mistake(
+            lambda a, b: (a == b).all(-1).double().mean(),
+            "this is the share of tokens with the very same experts: ask how much of a choice is "
+            "shared",
+        ),
+        Mistake(
+            lambda a, b: 1 - _mean_jaccard(a, b), "this is the distance: 1 is for equal choices"
+        ),
+    ),
+    tolerance=1e-6,  # shares of counts may well be float32
+)
+
+CHANCE = Exercise(
+    "15.2",
+    lambda E, k, other: _chance(E, k, other, lambda m: m / (k + other - m)),
+    _sizes,
+    (
+        Mistake(
+            lambda E, k, other: (k * other / E) / (k + other - k * other / E),
+            "this puts the mean number of shared experts into the formula: the mean of a quotient "
+            "is another number",
+        ),
+        Mistake(
+            lambda E, k, other: _chance(E, k, k, lambda m: m / (2 * k - m)),
+            "this takes both sets for equally large",
+        ),
+        Mistake(
+            lambda E, k, other: other / E,
+            "this is the share of the first set that is in the second: divide by those in either",
+        ),
+        Mistake(
+            lambda E, k, other: k / E,
+            "this is the share of the second set that is in the first: divide by those in either",
+        ),
+        Mistake(
+            _by_draws,
+            "this draws with replacement: an expert that is drawn cannot be drawn again",
+        ),
+        Mistake(
+            lambda E, k, other: _chance(E, k, other, lambda m: m / (k + other)),
+            "this counts shared experts twice below the line: in either set are k + other - m",
+        ),
+        Mistake(
+            lambda E, k, other: 1 - _chance(E, k, other, lambda m: m / (k + other - m)),
+            "this is the distance: 1 is for equal sets",
+        ),
+    ),
+)
+
+RENAMED = Exercise(
+    "15.3",
+    _renamed,
+    _models,
+    (
+        Mistake(
+            lambda a, b, c, d, E: _mean_jaccard(_used(c, E), _used(d, E)),
+            "these experts are not renamed: the two models number them each in its own way",
+        ),
+        Mistake(
+            lambda a, b, c, d, E: _renamed(c, d, c, d, E),
+            "these names were found on the tokens on which they are judged: find them on the first "
+            "two choices",
+        ),
+        Mistake(
+            lambda a, b, c, d, E: _renamed(a, b, a, b, E),
+            "this judges on the tokens that found the names: judge on the last two choices",
+        ),
+        Mistake(
+            lambda a, b, c, d, E: _judged(c, d, _best_names(_gains(a, b, E)).argsort(), E),
+            "these names go the wrong way: they turn the first model's ids into the second's, or "
+            "rename the wrong model",
+        ),
+        Mistake(
+            lambda a, b, c, d, E: _judged(c, d, _greedy_names(_gains(a, b, E)), E),
+            "this gives the largest number its way first, and the others then lose more: the sum "
+            "over all experts is to be largest",
+        ),
+        Mistake(
+            lambda a, b, c, d, E: _judged(c, d, _gains(a, b, E).argmax(1), E),
+            "this lets each expert have its favourite name, so that two may bear the same one",
+        ),
+        Mistake(
+            lambda a, b, c, d, E: _judged(
+                torch.cat([a, c]), torch.cat([b, d]), _best_names(_gains(a, b, E)), E
+            ),
+            "this judges on all tokens: leave out those on which the names were found",
+        ),
+    ),
+    tolerance=1e-6,  # shares of counts may well be float32
+)
+
+EQUAL = Exercise(
+    "15.4",
+    _at_equal_overlap,
+    _measurements,
+    (
+        Mistake(
+            _interpolated_backwards,
+            "these come from an interpolation whose x falls: np.interp wants it to rise, and says "
+            "nothing if it does not. Flip both rows",
+        ),
+        Mistake(
+            lambda overlap, cost, level: cost.gather(
+                1, (overlap - level).abs().argmin(1, keepdim=True)
+            )[:, 0],
+            "these are the costs at the nearest setting that was measured: interpolate between the "
+            "two settings around the level",
+        ),
+        Mistake(
+            lambda overlap, cost, level: cost[:, (overlap.mean(0) - level).abs().argmin()],
+            "these are costs at one setting for all layers: at one setting layers differ in their "
+            "overlap",
+        ),
+        Mistake(
+            lambda overlap, cost, level: _around(cost, overlap, level)[1],
+            "these are the costs at the first setting below the level: interpolate between the two "
+            "settings around it",
+        ),
+        Mistake(
+            lambda overlap, cost, level: _around(cost, overlap, level)[0],
+            "these are the costs at the last setting above the level: interpolate between the two "
+            "settings around it",
+        ),
+        Mistake(
+            lambda overlap, cost, level: torch.stack(_around(cost, overlap, level)).mean(0),
+            "these are the means of the two costs around the level: the nearer one weighs more",
+        ),
+    ),
+)
+
+EXERCISES = (MASKS, CHANCE, RENAMED, EQUAL)
