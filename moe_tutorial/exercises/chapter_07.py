@@ -23,10 +23,13 @@ def _machines(generator: torch.Generator) -> Sequence[Inputs]:
     few_of_many = torch.tensor([[19, 3], [3, 7]])
     chosen = [it for it, _ in _choices(generator)]
     tokens = (*chosen[:2], few_of_many, *chosen[2:])
-    return [
+    # One expert waits for its arithmetic here, and the other for its weights.
+    uneven = torch.tensor([[0]] * 4 + [[1]])
+    cases: list[Inputs] = [
         (it, 1000 * (i + 2), *machine)
         for i, (it, machine) in enumerate(zip(tokens, machines, strict=True))
     ]
+    return [*cases, (uneven, 9000, 1e3, 1e3)]
 
 
 def _blocks(generator: torch.Generator) -> Sequence[Inputs]:

@@ -31,7 +31,9 @@ def _prompts(generator: torch.Generator) -> Sequence[Inputs]:
     for prompt, answer, E, k, size in ((9, 14, 8, 2, 3), (40, 25, 16, 4, 6), (12, 30, 6, 1, 2)):
         both_TK = _sets(prompt + answer, E, k, 0.7, generator)
         cases.append((both_TK[:prompt], both_TK[prompt:], E, size))
-    return cases
+    # All are equally busy in this prompt, so that ids alone decide.
+    equal = torch.tensor([[0, 1], [3, 2]]), torch.tensor([[0, 1], [3, 0], [0, 2]])
+    return [*cases, (*equal, 4, 2)]
 
 
 def _two_models(generator: torch.Generator) -> Sequence[Inputs]:
