@@ -7,6 +7,7 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 BOOK := _build/html
+DIST := _build/dist
 PORT ?= 8000
 
 # What `make test` runs, in this order; each is a target of its own.
@@ -18,6 +19,8 @@ help:
 	@echo 'make book        build the site into $(BOOK)'
 	@echo 'make pdf         print the whole book into _build/book.pdf (needs Chromium)'
 	@echo 'make course      a problem set to hand out and to mark: CHAPTERS="03 05" SEED=4711 HINTS=hidden NBGRADER=yes OUT=folder'
+	@echo 'make archive     pack the site into one file that opens without a server'
+	@echo 'make dist        build what a release consists of into $(DIST)'
 	@echo 'make test        run every check; each can be run alone:'
 	@echo '                 $(CHECKS)'
 	@echo 'make notebooks   execute all notebooks in place'
@@ -114,6 +117,15 @@ course: .venv/ready .venv-course/ready
 	  --otter $(CURDIR)/.venv-course/bin/otter \
 	  $(if $(SEED),--seed $(SEED)) $(if $(filter yes,$(NBGRADER)),--nbgrader)
 
+# The same site in one file; unpacked, its index.html opens in a browser, offline.
+archive: book
+	@$(BIN)/python -m tools.site.archive
+
+# The package as it is published: what builds it, and the wheel made from that.
+dist: .venv/ready
+	@rm -rf $(DIST)
+	@$(BIN)/python -m build --no-isolation --outdir $(DIST)
+
 notebooks: .venv/ready
 	@$(BIN)/python tools/execute_notebooks.py
 	@$(BIN)/python tools/draw_routing.py
@@ -137,7 +149,7 @@ balance: .venv/ready
 models: .venv/ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.language_models
 
-# Validation loss with 1 to 64 experts at equal training compute; runs that are stored already are kept.
+# Validation loss with 1 to 32 experts at equal training compute; runs that are stored already are kept.
 more-experts: .venv/ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m experiments.more_experts
 
@@ -182,14 +194,24 @@ test: setup
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2
 NBVAL := MOE_TUTORIAL_PROGRESS=off $(PYTEST) --nbval notebooks --dist loadscope -p no:cacheprovider
 
+# The workflows by two checkers: are they well formed, and can nobody misuse them?
 lint: .venv/ready
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check .
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	@$(BIN)/zizmor --offline --no-progress --quiet .github
 
 types: .venv/ready
 	@$(BIN)/mypy
 
 unit: .venv/ready
 	@$(PYTEST) tests/*.py tests/notebooks/test_notebooks.py
+
+# What needs the package alone, with the Python, the torch and the pytest that are active: for other versions.
+CORE := scores probabilities selection sampling inclusion combination configuration decision router \
+        validation dispatch capacity
+core:
+	@python3 -m pytest -q $(CORE:%=tests/test_%.py)
 
 # Executing the notebooks gives the files that are here, byte for byte ...
 reexecute: .venv/ready
