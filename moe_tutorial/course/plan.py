@@ -7,7 +7,7 @@ import csv
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -99,16 +99,18 @@ class Plan:
 
     def blind_spots(self) -> list[str]:
         """What the hidden inputs of this seed cannot tell apart: each a sentence; best none."""
-        return [
-            f"exercise {number}: these hidden inputs accept the mistake “{mistake.message}”"
-            for number, exercise in self.exercises.items()
-            for mistake in exercise.mistakes
-            if exercise.check(mistake.answer, self.seed).status == "correct"
-        ] + [
-            f"exercise {number}: these hidden inputs refuse its own reference"
-            for number, exercise in self.exercises.items()
-            if exercise.check(exercise.reference, self.seed).status != "correct"
-        ]
+        found = []
+        for number, exercise in self.exercises.items():
+            # Without its list of mistakes an exercise does not search it for each of them.
+            bare = replace(exercise, mistakes=())
+            if bare.check(exercise.reference, self.seed).status != "correct":
+                found.append(f"exercise {number}: these hidden inputs refuse its own reference")
+            found += [
+                f"exercise {number}: these hidden inputs accept the mistake “{mistake.message}”"
+                for mistake in exercise.mistakes
+                if bare.check(mistake.answer, self.seed).status == "correct"
+            ]
+        return found
 
 
 def plan_of_chapters(chapters: Sequence[str], seed: int, **options: Any) -> Plan:
