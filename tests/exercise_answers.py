@@ -14,6 +14,7 @@ from scipy import stats
 from moe_tutorial import Experts, MoELayer, Router
 from tests import (
     answers_applications,
+    answers_bayesian,
     answers_museum,
     answers_parallel,
     answers_routing,
@@ -111,6 +112,7 @@ RIGHT: dict[str, Callable[..., Any]] = {
     **answers_applications.RIGHT,
     **answers_parallel.RIGHT,
     **answers_stability.RIGHT,
+    **answers_bayesian.RIGHT,
     **answers_museum.RIGHT,
 }
 
@@ -255,5 +257,6 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
     **answers_applications.UNLISTED,
     **answers_parallel.UNLISTED,
     **answers_stability.UNLISTED,
+    **answers_bayesian.UNLISTED,
     **answers_museum.UNLISTED,
 }

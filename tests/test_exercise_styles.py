@@ -1,4 +1,4 @@
-"""Chapters 06 and 08 to 15: right answers in other styles pass, and wrong ones learn why not."""
+"""Chapters 06 and 08 to 16: right answers in other styles pass, and wrong ones learn why not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +16,7 @@ from tests import (
     test_exercises_13,
     test_exercises_14,
     test_exercises_15,
+    test_exercises_16,
 )
 
 CHAPTERS = (
@@ -28,8 +29,9 @@ CHAPTERS = (
     test_exercises_13,
     test_exercises_14,
     test_exercises_15,
+    test_exercises_16,
 )
-TRIED = (6, *range(8, 16))
+TRIED = (6, *range(8, 17))
 RIGHT: dict[str, tuple[Callable[..., Any], ...]] = {}
 WRONG: dict[str, tuple[tuple[Callable[..., Any], str], ...]] = {}
 for chapter in CHAPTERS:

@@ -21,6 +21,7 @@ from moe_tutorial.exercises import (
     chapter_13,
     chapter_14,
     chapter_15,
+    chapter_16,
     chapter_17,
 )
 from moe_tutorial.exercises.grader import PUBLIC_SEED, Exercise, Mistake, Verdict
@@ -46,6 +47,7 @@ EXERCISES: dict[str, Exercise] = {
         chapter_13,
         chapter_14,
         chapter_15,
+        chapter_16,
         chapter_17,
     )
     for exercise in chapter.EXERCISES
