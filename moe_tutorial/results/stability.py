@@ -85,7 +85,7 @@ def sampled(
             row[measure] if measure == "jaccard" else row[kind][measure] for row in run["sampling"]
         ]
     )
-    values_STL = values_SN.unflatten(1, (len(temperatures), -1))
+    values_STL = values_SN.reshape(SEEDS, len(temperatures), -1)
     return dict(zip(temperatures, values_STL.unbind(1), strict=True))
 
 
