@@ -110,12 +110,11 @@ pdf: book
 
 # A problem set: what students get, Otter-Grader's archive for Gradescope, and what to mark with.
 CHAPTERS ?= 03
-HINTS ?= shown
 OUT ?= _build/course
 course: .venv/ready .venv-course/ready
-	@$(BIN)/python -m moe_tutorial.course otter $(CHAPTERS) --hints $(HINTS) --out $(OUT) \
+	@$(BIN)/python -m moe_tutorial.course otter $(CHAPTERS) --out $(OUT) \
 	  --otter $(CURDIR)/.venv-course/bin/otter \
-	  $(if $(SEED),--seed $(SEED)) $(if $(filter yes,$(NBGRADER)),--nbgrader)
+	  $(if $(SEED),--seed $(SEED)) $(if $(HINTS),--hints $(HINTS)) $(if $(filter yes,$(NBGRADER)),--nbgrader)
 
 # The same site in one file; unpacked, its index.html opens in a browser, offline.
 archive: book

@@ -76,6 +76,14 @@ def test_a_pack_is_whole(tmp_path: Path) -> None:
         assert not [name for name in names if "__pycache__" in name]
     given = (tmp_path / "student" / "03_top_k.ipynb").read_text(encoding="utf-8")
     assert "seed=7" not in given
+    own = tmp_path / "course.toml"
+    own.write_text('seed = 7\nhints = false  # not yet\n[points]\n"3.1" = 5\n')
+    assert main(["handout", str(own), "--out", str(tmp_path / "again")]) == 0
+    again = (tmp_path / "again" / "student" / "03_top_k.ipynb").read_text(encoding="utf-8")
+    assert "Exercise 3.1 (5 points)" in again
+    assert not (tmp_path / "again" / "marking").exists()
+    assert main(["handout", str(own), "05"]) == 2
+    assert main(["handout", str(own), "--seed", "8"]) == 2
     nbgrader = tmp_path / "nbgrader" / "source" / "moe_tutorial"
     cells = read_notebook(nbgrader / "03_top_k.ipynb")["cells"]
     tests = [it for it in cells if it["metadata"].get("nbgrader", {}).get("grade")]

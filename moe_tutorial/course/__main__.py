@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=what, description=what)
         sub.add_argument("what", nargs="+", help="numbers of chapters, or one course.toml")
         sub.add_argument("--seed", type=int, help="of the hidden inputs (drawn if left out)")
-        sub.add_argument("--title", default="moe_tutorial", help="of the problem set")
-        sub.add_argument("--hints", choices=("shown", "hidden"), default="shown")
+        sub.add_argument("--title", help="of the problem set")
+        sub.add_argument("--hints", choices=("shown", "hidden"), help="shown if left out")
         sub.add_argument("--nbgrader", action="store_true", help="nbgrader's source as well")
         sub.add_argument("--out", type=Path, default=Path(name))
         sub.set_defaults(run=run)
@@ -60,13 +60,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    if options.what[0].endswith(".toml"):
+    if _is_file(options):
         if len(options.what) > 1:
             raise PlanError("give numbers of chapters or one course.toml, not both")
+        if any(it is not None for it in (options.seed, options.title, options.hints)):
+            raise PlanError("seed, title and hints stand in course.toml: change them there")
         return read_plan(Path(options.what[0]))
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
-    hints = options.hints == "shown"
-    return plan_of_chapters(options.what, seed, title=options.title, hints=hints)
+    title, hints = options.title or Plan.title, options.hints != "hidden"
+    return plan_of_chapters(options.what, seed, title=title, hints=hints)
+
+
+def _is_file(options: argparse.Namespace) -> bool:
+    return str(options.what[0]).endswith(".toml")
 
 
 def _handout(options: argparse.Namespace) -> Plan:
@@ -74,7 +80,9 @@ def _handout(options: argparse.Namespace) -> Plan:
     _refuse_blind_spots(plan)
     for file in packs.write_handout(plan, options.out):
         print(f"for students: {file}")
-    print(f"for you:      {packs.write_marking(plan, options.out)}")
+    # A plan that was read is its writer's: nothing of it is written anew.
+    ours = options.what[0] if _is_file(options) else packs.write_marking(plan, options.out)
+    print(f"for you:      {ours}")
     if options.nbgrader:
         for file in packs.write_nbgrader(plan, options.out):
             print(f"for nbgrader: {file}")
