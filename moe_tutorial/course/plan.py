@@ -51,7 +51,7 @@ class Plan:
     hints: bool = True
     due: datetime | None = None
     late_per_day: float = 0.0
-    seconds: int = 20
+    seconds: int = 10
     memory: int = 2048
     roster: Path | None = None
     times: Path | None = None
