@@ -72,3 +72,16 @@ def selection_sentence(logits_TE: torch.Tensor, k: int) -> str:
         f"K = {k}: {experts_in_words(experts_TK[0].tolist())}. The three ways' gates sum to "
         f"{listing(sums)}."
     )
+
+
+def posterior_sentence(mean_TE: torch.Tensor, state: dict[str, Any]) -> str:
+    shared = {0: "nothing shared", 1: "all shared"}.get(state["shared"])
+    best = moe.top_k(mean_TE, 1).item()
+    draws = f"{state['draws']} draw{'s' if state['draws'] > 1 else ''}"
+    return (
+        f"Clouds of deviation {state['deviation']:g}, "
+        f"{shared or format(state['shared'], 'g') + ' of it shared'}: this draw takes "
+        f"{experts_in_words(state['experts'])}. Expert {best} was chosen in "
+        f"{state['counts'][best]} of {draws}; in endless draws its share is "
+        f"{fixed(state['inclusion'][best], 3)}."
+    )

@@ -36,7 +36,8 @@ LOGITS_E = moe.dot_scores(one_token(), twelve_centroids())[0]
 def javascript(calls: list[tuple[str, ...]]) -> list[Any]:
     """What the scripts answer to each call, a function's name and its arguments."""
     names = ",".join(sorted({name for name, *_ in calls}))
-    scripts = ("routing.js", "panels.js", "centroids.js")  # live.js and controls.js need a page
+    # live.js and controls.js need a page
+    scripts = ("routing.js", "panels.js", "centroids.js", "posterior.js")
     program = "const bring = () => {};\n"  # no page, no explorer to bring to life
     program += "".join((FOLDER / name).read_text(encoding="utf-8") for name in scripts) + (
         'const infinite = (_, value) => (value === "Infinity" ? Infinity : value);\n'
@@ -226,6 +227,9 @@ MADE: dict[str, Callable[[], explorers.Explorer]] = {
     ),
     "top-k": lambda: explorers.routing_explorer(
         LOGITS_E, 2, 0.5, selection="top_k", gates="tempered"
+    ),
+    "posterior": lambda: explorers.posterior_explorer(
+        LOGITS_E, generator=torch.Generator().manual_seed(6)
     ),
     "pipeline": lambda: explorers.pipeline_explorer(
         {name: zoo.ROUTERS[name] for name in ("deepseek_v3", "mixtral", "llama4", "gemma4")}

@@ -10,6 +10,7 @@ a picture of the first state is shown.
 from moe_tutorial.explorers.centroids import centroid_explorer
 from moe_tutorial.explorers.page import Explorer
 from moe_tutorial.explorers.pipeline import pipeline_explorer
+from moe_tutorial.explorers.posterior import posterior_explorer
 from moe_tutorial.explorers.sampled import routing_explorer
 from moe_tutorial.explorers.selection import selection_explorer
 from moe_tutorial.explorers.temperature import temperature_explorer
@@ -19,6 +20,7 @@ __all__ = [
     "Explorer",
     "centroid_explorer",
     "pipeline_explorer",
+    "posterior_explorer",
     "routing_explorer",
     "selection_explorer",
     "temperature_explorer",

@@ -10,10 +10,12 @@ import torch
 from playwright.sync_api import Locator, Page
 
 import moe_tutorial as moe
+from moe_tutorial.explorers.posterior import chosen_probabilities, drawn_logits
 from tests.explorer_words import (
     centroid_sentence,
     experts_in_words,
     fixed,
+    posterior_sentence,
     selection_sentence,
     share,
     temperature_sentence,
@@ -102,6 +104,19 @@ def check_sampled(state: State, config: State) -> None:
     assert sum(state["counts"]) == state["k"] * state["draws"]
 
 
+def check_posterior(state: State, config: State) -> None:
+    mean_TE = torch.tensor([config["means"]], dtype=torch.float64)
+    noise_TE = torch.tensor([state["noise"]], dtype=torch.float64)
+    cloud = state["deviation"], state["shared"]
+    logits_TE = drawn_logits(mean_TE, *cloud, noise_TE, state["common"])
+    close(state["logits"], logits_TE[0])
+    assert state["experts"] == moe.top_k(logits_TE, state["k"])[0].tolist()
+    own = cloud[0] * (1 - cloud[1]) ** 0.5
+    close(state["inclusion"], chosen_probabilities(mean_TE[0], own, state["k"]))
+    assert state["sentence"] == posterior_sentence(mean_TE, state)
+    assert sum(state["counts"]) == state["k"] * state["draws"]
+
+
 def check_pipeline(state: State, config: State) -> None:
     """The numbers are the package's own, and tests/test_pipeline.py compares them with it."""
     router = config["routers"][state["router"]]
@@ -124,6 +139,7 @@ CHECKS: dict[str, Callable[[State, State], None]] = {
     "temperature": check_temperature,
     "selection": check_selection,
     "sampled": check_sampled,
+    "posterior": check_posterior,
     "pipeline": check_pipeline,
     "xray": check_xray,
 }
@@ -206,6 +222,12 @@ class Explorer:
             )
         if self.kind == "temperature":
             assert f"{fixed(state['entropy'], 2)} nats" in panels["entropy"]["words"]
+        if self.kind == "posterior":
+            shares = [count / state["draws"] for count in state["counts"]]
+            self.check_bars(panels["counts"], shares, state["experts"])
+            tolerance = 0.006 / panels["counts"]["unit"]
+            assert panels["counts"]["marks"] == pytest.approx(state["inclusion"], abs=tolerance)
+            assert panels["clouds"]["chosen"] == sorted(state["experts"])
         if self.kind == "selection":
             for way, gates in state["gates"].items():
                 self.check_bars(panels[way], self.scattered(state, gates), state["experts"])

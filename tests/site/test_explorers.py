@@ -16,6 +16,7 @@ from moe_tutorial import explorers
 from moe_tutorial.example import one_token, twelve_centroids
 from moe_tutorial.figures import EXPERT_COLOURS, EXPERT_COLOURS_DARK
 from moe_tutorial.models import zoo
+from moe_tutorial.uncertainty.logit_clouds import mean_field_logits
 from tests.explorer_words import fixed
 from tests.oracles import sfc32
 from tests.site.explorer import Explorer, draw
@@ -29,6 +30,7 @@ CHAPTERS = {
     "sampled, first page": "book/intro.html",
     "pipeline": "notebooks/11_the_router_zoo.html",
     "xray": "notebooks/12_inside_a_real_model.html",
+    "posterior": "notebooks/16_bayesian_routers.html",
 }
 KINDS = [name for name in CHAPTERS if "," not in name]  # each once
 HANDS = ("keyboard", "mouse", "finger")
@@ -206,6 +208,41 @@ def test_sampled(hand: str, open_explorer: Open) -> None:
     explorer.choose("sampled")
     explorer.check()
     assert again.is_enabled()
+
+
+@pytest.mark.parametrize("hand", HANDS)
+def test_posterior(hand: str, open_explorer: Open) -> None:
+    explorer = open_explorer("posterior", hand)
+    again = explorer.root.get_by_role("button", name="Draw again")
+    many = explorer.root.get_by_role("button", name="Draw 1000 times")
+    first = explorer.check()
+    means_TE = torch.tensor([explorer.config["means"]], dtype=torch.float64)
+    nothing = torch.zeros_like(means_TE)
+    logits_TE = mean_field_logits(means_TE, nothing, torch.Generator().manual_seed(6))
+    assert first["experts"] == moe.top_k(logits_TE, 3)[0].tolist()
+    for presses in (3, 2):
+        for _ in range(presses):
+            explorer.press(again)
+            explorer.check()
+        explorer.press(many)
+        state = explorer.check()
+    assert state["draws"] == 2006
+    share_E = torch.tensor(state["inclusion"])
+    error_E = (share_E * (1 - share_E) / state["draws"]).sqrt() + 1e-4
+    assert ((torch.tensor(state["counts"]) / state["draws"] - share_E).abs() < 4 * error_E).all()
+    for part in (0, 0.4, 1):
+        explorer.slide("Deviation", part)
+        assert explorer.check()["draws"] == 1
+    narrow = explorer.state["inclusion"]
+    explorer.slide("Shared variance", 0.5)
+    assert max(explorer.check()["inclusion"]) > max(narrow)
+    explorer.slide("Shared variance", 1)
+    assert sorted(explorer.check()["inclusion"]) == [0] * 9 + [1] * 3
+    for k in (1, 12, 4):
+        explorer.slide("Experts chosen", (k - 1) / 11)
+        assert explorer.check()["k"] == k
+        explorer.press(again)
+        explorer.check()
 
 
 @pytest.mark.parametrize("hand", HANDS)
