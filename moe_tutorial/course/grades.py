@@ -71,7 +71,8 @@ def canvas_rows(every: Sequence[Marks], plan: Plan) -> tuple[list[dict[str, Any]
     if plan.roster is None:
         rows = [dict.fromkeys(CANVAS, "") | {"SIS Login ID": name} for name in by_name]
         return [row | {plan.title: by_name[row["SIS Login ID"]].score} for row in rows], []
-    rows, notes, met = [], [], set()
+    rows: list[dict[str, Any]] = []
+    notes, met = [], set()
     for line in rows_of(plan.roster, CANVAS):
         logins = (line["SIS Login ID"].strip(), line["SIS User ID"].strip())
         if not any(logins):

@@ -37,8 +37,8 @@ def _config(width: int, hidden: int, experts: int, chosen: int, layers: int) -> 
 
 
 def _configs(generator: torch.Generator) -> Sequence[Inputs]:
-    sizes = [_whole(generator, 3, 200) for _ in range(2)]
-    drawn = _config(*sizes, _whole(generator, 5, 30), _whole(generator, 2, 4), 3)
+    D, F = (_whole(generator, 3, 200) for _ in range(2))
+    drawn = _config(D, F, _whole(generator, 5, 30), _whole(generator, 2, 4), 3)
     return [
         (_config(4096, 14336, 8, 2, 32),),
         (_config(6144, 16384, 8, 2, 56),),

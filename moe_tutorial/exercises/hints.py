@@ -3,7 +3,6 @@
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -38,10 +37,9 @@ def hint_of(exercise: Exercise, step: int = 1) -> Hint:
         ValueError: there is no such step; the message says how many there are.
     """
     texts = [_form(exercise), *_traps(exercise)]
-    fits = isinstance(step, Integral) and not isinstance(step, bool) and 1 <= step <= len(texts)
-    if not fits:
+    if type(step) is not int or not 1 <= step <= len(texts):
         raise ValueError(f"step must be from 1 to {len(texts)}, got {reprlib.repr(step)}")
-    return Hint(exercise.number, int(step), len(texts), texts[int(step) - 1])
+    return Hint(exercise.number, step, len(texts), texts[step - 1])
 
 
 def _form(exercise: Exercise) -> str:
