@@ -46,9 +46,11 @@ ANSWERS = {
     "a stub": (stub, "not attempted yet", "to do"),
     "a pair": (lambda logits: logits.topk(2), "wrong", "take values or indices"),
     "another spread": (
-        lambda logits: (logits.softmax(-1) * (1 - logits.softmax(-1))).sum(-1), "wrong", "p (1 - p)",
+        lambda logits: (logits.softmax(-1) * (1 - logits.softmax(-1))).sum(-1),
+        "wrong",
+        "p (1 - p)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
