@@ -25,17 +25,34 @@ from moe_tutorial import (
     top_k,
 )
 from moe_tutorial.example import one_token, twelve_centroids
-from tools.draw_routing import PATH, picture
+from tools import draw_routing
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_routing_picture_is_fresh() -> None:
-    assert PATH.read_text(encoding="utf-8") == picture().svg
+def picture() -> figures.Picture:
+    """One token of the book's example, routed to three of twelve experts."""
+    router = Router(model_width=2, num_experts=12, k=3).double()
+    router.load_state_dict({"centroids_ED": twelve_centroids()})
+    with torch.no_grad():
+        return figures.routing_at_a_glance(router(one_token()))
 
 
-def test_the_readme_says_what_the_picture_shows() -> None:
-    assert picture().alt in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+@pytest.mark.parametrize("path", draw_routing.FILES)
+def test_the_moving_picture_is_fresh_and_asks_for_nothing(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text == draw_routing.draw(dark=draw_routing.FILES[path])
+    assert "prefers-reduced-motion" in text
+    assert "<script" not in text
+    assert re.findall(r"https?://[^\"]+", text) == ["http://www.w3.org/2000/svg"]
+    assert len(text) < 60_000
+
+
+def test_the_readme_says_what_the_moving_picture_shows() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f'alt="{draw_routing.ALT}"' in readme
+    for path in draw_routing.FILES:
+        assert f'"{path.relative_to(ROOT).as_posix()}"' in readme
 
 
 def channels(colours: Sequence[str]) -> np.ndarray:
