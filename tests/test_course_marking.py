@@ -16,7 +16,6 @@ from moe_tutorial.exercises import EXERCISES
 
 SEED = 4711
 PLAN = Plan({"3.2": 2.0}, SEED, seconds=2, memory=500)
-WRONG = "    return logits_TE.gather(-1, experts_TK).softmax(0)"
 
 
 def lookup_table() -> str:
@@ -39,22 +38,15 @@ def lookup_table() -> str:
 SUBMISSIONS = {
     "right": ("""
         import torch
+        from moe_tutorial import softmax
         scale = 1
         def helper(values):
-            shifted = scale * (values - values.amax(-1, keepdim=True))
-            return shifted.exp() / shifted.exp().sum(-1, keepdim=True)
+            return softmax(scale * values)
         def answer_3_2(logits_TE, experts_TK):
             return helper(torch.gather(logits_TE, -1, experts_TK))
         while True:  # an experiment, which marking leaves out
             print(answer_3_2(torch.zeros(1, 2), torch.tensor([[0]])))
         """, "correct", ""),
-    "with the package": ("""
-        from moe_tutorial import softmax_over_chosen as answer_3_2
-        """, "correct", ""),
-    "wrong": (f"""
-        def answer_3_2(logits_TE, experts_TK):
-        {WRONG}
-        """, "wrong", "this softmax runs over the tokens"),
     "empty": ("", "not attempted yet", "there is no answer_3_2"),
     "syntax": ("def answer_3_2(logits_TE, experts_TK)\n    return 1", "wrong", "not Python"),
     "leaves": ("""
@@ -69,10 +61,10 @@ SUBMISSIONS = {
                 try:
                     while True: pass
                 except BaseException: pass
-        """, "wrong", "more than 2 seconds"),
+        """, "wrong", "was stopped"),
     "greedy": ("""
         def answer_3_2(logits_TE, experts_TK):
-            hoard = [bytearray(2 ** 24) for _ in range(1000)]
+            hoard = bytearray(2 ** 32)
             return logits_TE.gather(-1, experts_TK).softmax(-1)
         """, "wrong", "MemoryError"),
     "references": ("""
@@ -207,7 +199,7 @@ def test_the_command_marks_late_work_and_writes_everything(
         'times = "times.csv"\n[points]\n"3.1" = 4\n'
     )  # fmt: skip
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "ada.py").write_text("def answer_3_1(scores_TE, k):\n    return None or k()")
+    (tmp_path / "in" / "ada.py").write_text("def answer_3_1(scores_TE, k)")
     (tmp_path / "in" / "bob").mkdir()
     late = (due + timedelta(hours=25)).isoformat()
     (tmp_path / "times.csv").write_text(f"student,time\nada,{late}\n")
