@@ -121,7 +121,7 @@ def draw(dark: bool) -> str:
             f'fill="{of(UNUSED)}" stroke="{of(UNUSED_EDGE)}"/>'
         )
         back.append(word(x, BOX_Y + 6, f"expert {expert}", 16, of(MUTED)))
-    title = "The router gives every token 2 of 8 experts. Here it reads, a character at a time."
+    title = "The router gives every token 2 of 8 experts. Here each character is a token."
     foot = "The last layer of the small model of chapter 10: its own choices, its own gates."
     return "\n".join(
         [
