@@ -32,7 +32,7 @@ def expected_calibration_error(probabilities_NC: Tensor, labels_N: Tensor, bins:
     .. math:: \mathrm{ECE} = \sum_b \frac{n_b}{N} \, \Bigl| \operatorname{mean}_{n \in b}
               [\hat y_n = y_n] - \operatorname{mean}_{n \in b} \max_c p_{nc} \Bigr|
 
-    Bins of equal width from 0 to 1 (Guo et al. 2017, section 2). A forecaster without fault does
+    Bins of equal width from 0 to 1 (Guo et al. 2017). A forecaster without fault does
     not get 0, since a bin's accuracy is measured on few examples: :func:`calibration_floor` says
     what it gets, and below that nothing can be ranked.
 
@@ -160,7 +160,7 @@ def fit_temperature(logits_NC: Tensor, labels_N: Tensor) -> float:
     .. math:: \operatorname{argmin}_T \; -\frac1N \sum_n
               \ln \operatorname{softmax}(l_n / T)_{y_n}
 
-    Temperature scaling (Guo et al. 2017, section 4.2): no answer changes, only how sure it is. Fit
+    Temperature scaling (Guo et al. 2017): no answer changes, only how sure it is. Fit
     it on a split of its own, on neither the training nor the test split. The loss is convex in
     1 / T, and the number where its slope is 0 is found by halving intervals. For an average of
     outputs take the logarithms of its probabilities.

@@ -46,8 +46,8 @@ def mutual_information(probabilities_MNC: Tensor) -> Tensor:
 
     .. math:: I_n = H\Bigl( \frac1M \sum_m p_{mn} \Bigr) - \frac1M \sum_m H(p_{mn})
 
-    0 where all passes say the same, however undecided each of them is (Houlsby et al. 2011,
-    equation 2; Depeweg et al. 2018).
+    0 where all passes say the same, however undecided each of them is (Houlsby et al. 2011;
+    Depeweg et al. 2018).
 
     Args:
         probabilities_MNC: of M passes over N things of C classes.

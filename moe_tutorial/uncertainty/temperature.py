@@ -110,7 +110,7 @@ def score_function_loss(
     .. math:: (L(S_t) - b_t) \ln P(S_t; \tau_t), \qquad
               \nabla \operatorname{E}[L] = \operatorname{E}[(L - b) \nabla \ln P]
 
-    The score-function estimator, or REINFORCE (Williams 1992, theorem 1). It is right for every
+    The score-function estimator, or REINFORCE (Williams 1992). It is right for every
     baseline that does not know the draw; a good one makes it less noisy. It leaves out what the
     loss itself owes to the weights: add that loss.
 
