@@ -56,11 +56,13 @@ class Run:
     """What one entry reached with one seed.
 
     Attributes:
-        name, digest: of the entry.
+        name: of the entry.
+        digest: of the entry's text.
         seed: of weights, windows and draws.
         budget: FLOPs that it was given.
         flops: that it used, in whole steps.
-        total_parameters, active_parameters: of the model.
+        total_parameters: of the model.
+        active_parameters: of the model, for a token.
         settings: of the training, all of them.
         loss: in nats a byte, the mean over the domains of the validation text.
         by_domain: the same for each domain.
