@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -105,7 +106,9 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Marks]:
     (folder / "table.py").write_text(lookup_table())
     (folder / "damaged.ipynb").write_text("{")
     done: list[Marks] = []
+    stdout = sys.stdout
     found = mark_all(folder, PLAN, jobs=2, after_each=done.append)
+    assert sys.stdout is stdout  # checks redirect it, and must not do so at the same time
     assert sorted(it.student for it in done) == [it.student for it in found]
     return {it.student: it for it in found}
 

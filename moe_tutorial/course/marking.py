@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from moe_tutorial.course.answers import AnswerError, pieces, source_of, unusual_words
@@ -17,6 +18,8 @@ from moe_tutorial.course.plan import Plan, PlanError, rows_of
 from moe_tutorial.exercises.grader import Verdict
 
 DAY = 24 * 60 * 60
+# A check changes settings of the whole process for a moment, standard output among them.
+ALONE = Lock()
 FILES = (".ipynb", ".py")
 
 
@@ -103,7 +106,8 @@ def mark_all(
 
     def one(student: str) -> Marks:
         marks = mark_one(student, found[student], plan, times.get(student))
-        after_each(marks)
+        with ALONE:
+            after_each(marks)
         return marks
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -154,15 +158,18 @@ def _verdict(number: str, codes: list[str], plan: Plan, package: Path) -> Verdic
     if not source:
         return Verdict(number, "not attempted yet", f"there is no {name} in what was handed in")
     exercise = plan.exercises[number]
+    with ALONE:
+        cases = exercise.cases(plan.seed)
     attempts = try_elsewhere(
         source,
         name,
-        exercise.cases(plan.seed),
+        cases,
         Limits(plan.seconds, plan.memory),
         package,
         gradient=exercise.gradient,
     )
-    return exercise.judge(attempts, plan.seed)
+    with ALONE:
+        return exercise.judge(attempts, plan.seed)
 
 
 def handed_in(plan: Plan, found: Mapping[str, list[Path]]) -> dict[str, datetime]:
