@@ -34,6 +34,7 @@ RIGHT: dict[str, tuple[Answer, ...]] = {
         lambda logits, targets: F.cross_entropy(logits, targets) / torch.log(torch.tensor(2.0)),
         lambda x, y: -x.log_softmax(1)[range(len(y)), y].mean() / math.log(2),
         lambda logits, targets: F.cross_entropy(logits, targets) * math.log2(math.e),
+        lambda logits, targets: F.nll_loss(logits.float().log_softmax(-1), targets) / math.log(2),
     ),
     "10.2": (
         matrices,
@@ -61,6 +62,14 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda x, y: -x.gather(1, y[:, None]).mean() / math.log(2), "these are logits"),
         (lambda x, y: -(x.softmax(-1).gather(1, y[:, None]) + 1e-9).log2().mean(), "expected"),
         (lambda x, y: F.cross_entropy(x, y) * math.log(2), "expected"),
+        (
+            lambda x, y: -(x.exp().gather(1, y[:, None])[:, 0] / x.exp().sum(1)).log2().mean(),
+            "to 0",
+        ),
+        (lambda x, y: 2 ** (F.cross_entropy(x, y) / math.log(2)), "perplexity"),
+        (lambda x, y: -x.log_softmax(0)[range(len(y)), y].mean() / math.log(2), "last dimension"),
+        (lambda x, y: F.cross_entropy(x[:-1], y[1:]) / math.log(2), "expected"),
+        (lambda x, y: F.cross_entropy(x.clamp(-50, 50), y) / math.log(2), "expected"),
     ),
     "10.2": (
         (lambda D, F, E, K: 3 * D * F * E + D * E, "as wide as the dense layer"),
@@ -69,6 +78,8 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda D, F, E, K: 2 * D * (F // K) * E + D * E, "three matrices"),
         (lambda D, F, E, K: 3 * D * (F // K) * E + D * K, "not only for the K"),
         (lambda D, F, E, K: 3 * D * (F // K) * E + E, "D numbers"),
+        (lambda D, F, E, K: E * (3 * D * (F // K) + 2 * (F // K) + D) + D * E, "no biases"),
+        (lambda D, F, E, K: 3 * D * (F // K) * E + D * E + 1, "expected"),
     ),
     "10.3": (
         (lambda a, b: (a.mean() - b.mean()) / ((a.var() + b.var()) / len(a)) ** 0.5, "unrelated"),
@@ -77,6 +88,9 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda a, b: (a - b).mean() / ((a - b).std(correction=0) / len(a) ** 0.5), "n - 1"),
         (lambda a, b: (a - b).mean(), "mean difference"),
         (lambda a, b: (a - b).mean() / ((a - b).std() / len(a)), "root of n"),
+        (lambda a, b: (a - b).mean() * len(a) / (a - b).var(), "take the root"),
+        (lambda a, b: ((a - b).mean() / ((a - b).std() / len(a) ** 0.5)).abs(), "has a sign"),
+        (lambda a, b: (a - b).mean() / ((a - b).std() / (len(a) - 1) ** 0.5), "expected"),
     ),
     "10.4": (
         (lambda loss, aux, c: loss - c * aux, "nats"),
@@ -85,6 +99,8 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda loss, aux, c: (loss + c * aux) / math.log(2), "do not add it again"),
         (lambda loss, aux, c: loss / math.log(2) - c * aux, "while both are nats"),
         (lambda loss, aux, c: 2**loss, "expected"),
+        (lambda loss, aux, c: (loss - 0.02 * aux) / math.log(2), "expected"),
+        (lambda loss, aux, c: (loss - 2 * c * aux) / math.log(2), "expected"),
     ),
 }
 

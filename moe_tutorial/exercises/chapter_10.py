@@ -78,6 +78,20 @@ BITS = Exercise(
             lambda logits, targets: -logits.gather(-1, targets[:, None]).mean() / math.log(2),
             "these are logits: log_softmax makes logarithms of probabilities of them",
         ),
+        Mistake(
+            lambda logits, targets: -logits.softmax(-1).gather(-1, targets[:, None]).log2().mean(),
+            "softmax rounds a tiny probability to 0, whose logarithm is infinite: take log_softmax",
+        ),
+        Mistake(
+            lambda logits, targets: _surprise(logits, targets).mean().exp(),
+            "this is the perplexity: its logarithm to the base 2 counts the bits",
+        ),
+        Mistake(
+            lambda logits, targets: (
+                -logits.log_softmax(0).gather(-1, targets[:, None]).mean() / math.log(2)
+            ),
+            "the V candidates for one byte share its odds: softmax goes over the last dimension",
+        ),
     ),
     tolerance=1e-6,  # the logarithm of 2 may well come from a float32 tensor
 )
@@ -119,6 +133,10 @@ STORED = Exercise(
             lambda D, F, E, K: 3 * D * F * K * E + D * E,
             "wider experts make a token use more: K experts of F / K are as much as one of F",
         ),
+        Mistake(
+            lambda D, F, E, K: (3 * D * (F // K) + 2 * (F // K) + D) * E + D * E,
+            "these networks have no biases",
+        ),
     ),
 )
 
@@ -150,6 +168,14 @@ PAIRS = Exercise(
         Mistake(
             lambda a, b: (a - b).mean() / ((a - b).std() / len(a)),
             "the standard error of a mean falls with the root of n",
+        ),
+        Mistake(
+            lambda a, b: (a - b).mean() / ((a - b).var() / len(a)),
+            "this divides by the square of the standard error: take the root",
+        ),
+        Mistake(
+            lambda a, b: _paired(a, b).abs(),
+            "t has a sign: below 0 if the first model's losses are lower",
         ),
     ),
 )
