@@ -63,7 +63,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         GRADIENT,
     ),
     "an observe that raises": ({"observe": fails}, "its observe raised ValueError: by mistake"),
-    "an observe without a return": ({"observe": lambda r, c: None}, "its observe returned nothing"),
+    "an observe without a return": ({"observe": lambda r, c: None}, "its observe returned None"),
 }  # fmt: skip
 
 
