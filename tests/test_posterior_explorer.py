@@ -56,7 +56,7 @@ def test_the_first_draw_is_the_packages_own() -> None:
     drawn_TE = mean_field_logits(LOGITS_E[None], zero_TE, torch.Generator().manual_seed(6))
     best_K = top_k(drawn_TE, 3)[0].tolist()
     words = listing([f"expert {e} ({drawn_TE[0, e]:.2f})" for e in best_K])
-    assert f"largest at {words}." in explorer.alt
+    assert f"largest at {words}; outlined: {listing(best_K)};" in explorer.alt
     # What all share shifts every logit by the same.
     shift_TE = drawn_logits(LOGITS_E[None], 2.0, 1.0, zero_TE, 0.7) - LOGITS_E
     torch.testing.assert_close(shift_TE, torch.full_like(shift_TE, 1.4))
