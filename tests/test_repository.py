@@ -22,8 +22,8 @@ STORED = [
 ]
 TEXTS = [path for path in FILES if path.is_file() and path != Path(__file__) and path not in STORED]
 KINDS = {
-    "", ".bib", ".cff", ".css", ".html", ".in", ".ipynb", ".js", ".json", ".md", ".mjs", ".py", ".svg",
-    ".toml", ".txt", ".typed", ".yml",
+    "", ".bib", ".cff", ".css", ".html", ".in", ".ipynb", ".js", ".json", ".md", ".mjs", ".py",
+    ".svg", ".toml", ".txt", ".typed", ".yml",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from moe_tutorial.figures.palette import (
     contrast,
 )
 from moe_tutorial.learning.trained import trained_model
+from moe_tutorial.uncertainty.one_layer import moe_layers
 
 IMAGES = Path(__file__).resolve().parent.parent / "book" / "images"
 FILES = {IMAGES / "routing.svg": False, IMAGES / "routing-dark.svg": True}
@@ -49,6 +50,7 @@ def decisions() -> list[list[tuple[int, float]]]:
     with trace(model) as recording, torch.no_grad():
         model(torch.tensor([list(TEXT.encode())]))
     record = recording.trace()
+    assert record.gates_LTK is not None
     experts_TK, gates_TK = record.experts_LTK[-1].tolist(), record.gates_LTK[-1].tolist()
     return [list(zip(*rows, strict=True)) for rows in zip(experts_TK, gates_TK, strict=True)]
 
@@ -70,7 +72,7 @@ def draw(dark: bool) -> str:
 
     rows = decisions()
     cycle = len(rows) + PAUSE
-    num_experts = trained_model().blocks[0].layer.router.num_experts
+    num_experts = moe_layers(trained_model())[-1].router.num_experts
     colours = [of(PAGES[f"expert-{expert}"]) for expert in range(num_experts)]
     letter_x = [WIDTH / 2 + LETTER * (t - (len(TEXT) - 1) / 2) for t in range(len(TEXT))]
     expert_x = [WIDTH / 2 + 96 * (e - (num_experts - 1) / 2) for e in range(num_experts)]

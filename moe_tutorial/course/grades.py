@@ -69,8 +69,11 @@ def canvas_rows(every: Sequence[Marks], plan: Plan) -> tuple[list[dict[str, Any]
     """
     by_name = {marks.student: marks for marks in every}
     if plan.roster is None:
-        rows = [dict.fromkeys(CANVAS, "") | {"SIS Login ID": name} for name in by_name]
-        return [row | {plan.title: by_name[row["SIS Login ID"]].score} for row in rows], []
+        blank = dict.fromkeys(CANVAS, "")
+        return [
+            blank | {"SIS Login ID": name, plan.title: marks.score}
+            for name, marks in by_name.items()
+        ], []
     rows: list[dict[str, Any]] = []
     notes, met = [], set()
     for line in rows_of(plan.roster, CANVAS):
