@@ -173,8 +173,7 @@ MASKS = Exercise(
         ),
         Mistake(
             lambda a, b: (a == b).all(-1).double().mean(),
-            "this is the share of tokens with the very same experts: ask how much of a choice is "
-            "shared",
+            "this is the share of tokens with the very same experts: how much is shared?",
         ),
         Mistake(
             lambda a, b: 1 - _mean_jaccard(a, b), "this is the distance: 1 is for equal choices"
@@ -281,18 +280,15 @@ EQUAL = Exercise(
         ),
         Mistake(
             lambda overlap, cost, level: cost[:, (overlap.mean(0) - level).abs().argmin()],
-            "these are costs at one setting for all layers: at one setting layers differ in their "
-            "overlap",
+            "these are costs at one setting for all layers, whose overlaps differ there",
         ),
         Mistake(
             lambda overlap, cost, level: _around(cost, overlap, level)[1],
-            "these are the costs at the first setting below the level: interpolate between the two "
-            "settings around it",
+            "these are the costs at the first setting below the level: interpolate around it",
         ),
         Mistake(
             lambda overlap, cost, level: _around(cost, overlap, level)[0],
-            "these are the costs at the last setting above the level: interpolate between the two "
-            "settings around it",
+            "these are the costs at the last setting above the level: interpolate around it",
         ),
         Mistake(
             lambda overlap, cost, level: torch.stack(_around(cost, overlap, level)).mean(0),
