@@ -40,6 +40,11 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
         lambda seconds, share: torch.ones(len(seconds), dtype=torch.bool),
         lambda seconds, share: seconds < seconds.double().mean(),
         lambda seconds, share: torch.rand(len(seconds)) < share,
+        lambda seconds, share: seconds < seconds.sort().values[int(share * len(seconds)) - 1],
+        lambda seconds, share: seconds < seconds.sort().values[int(share * len(seconds)) + 1],
+        lambda seconds, share: seconds < torch.quantile(seconds.double(), share),
+        lambda seconds, share: seconds < seconds[int(share * len(seconds))],
+        lambda seconds, share: seconds.sort().values < seconds.median(),
     ),
     "13.2": (
         lambda f, logits, k: f[:, :k].mean(1).expand(2, -1, -1),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
@@ -29,6 +30,10 @@ def split_by_search(seconds: Tensor, share: float) -> Tensor:
     ordered, order = seconds.sort()
     first = torch.searchsorted(ordered, ordered[int(share * len(seconds))])
     return torch.zeros(len(seconds)).scatter(0, order[:first], 1).bool()
+
+
+def split_in_numpy(seconds: Tensor, share: float) -> Any:
+    return seconds.numpy() < np.sort(seconds.numpy())[int(share * len(seconds))]
 
 
 def gates_in_loops(f: Tensor, logits: Tensor, k: int) -> Tensor:
@@ -82,8 +87,24 @@ def ndcg_by_library(scores: Tensor, seen: Tensor, ahead: Tensor, n: int) -> Tens
     return retrieval_normalized_dcg(scores[~seen], target[~seen], top_k=n)
 
 
+def ndcg_by_rank(scores: Tensor, seen: Tensor, ahead: Tensor, n: int) -> Tensor:
+    rank = scores.float().masked_fill(seen, -torch.inf).argsort(descending=True).argsort()
+    found = (1 / (rank[ahead] + 2.0).log2() * (rank[ahead] < n)).sum()
+    return found / (1 / (torch.arange(min(n, len(ahead))) + 2.0).log2()).sum()
+
+
+def ndcg_cut_too_early(scores: Tensor, seen: Tensor, ahead: Tensor, n: int) -> Tensor:
+    first = scores.argsort(descending=True)[:n]
+    scores = torch.full_like(scores, -torch.inf).index_put((first,), scores[first])
+    left = int((~seen[first]).sum())
+    return torch.tensor(ndcg_in_loops(scores, seen, ahead, left)) * (
+        sum(1 / math.log2(p + 2) for p in range(min(left, len(ahead))))
+        / sum(1 / math.log2(p + 2) for p in range(min(n, len(ahead))))
+    )
+
+
 RIGHT: dict[str, tuple[Answer, ...]] = {
-    "13.1": (split_in_a_loop, split_by_kth, split_by_search),
+    "13.1": (split_in_a_loop, split_by_kth, split_by_search, split_in_numpy),
     "13.2": (
         gates_in_loops,
         gates_by_gather,
@@ -99,6 +120,7 @@ RIGHT: dict[str, tuple[Answer, ...]] = {
     "13.4": (
         ndcg_in_loops,
         ndcg_by_library,
+        ndcg_by_rank,
         lambda scores, seen, ahead, n: ndcg_in_loops(scores - 1e9 * seen, seen * 0, ahead, n),
     ),
 }  # fmt: skip
@@ -118,6 +140,9 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda s, share: torch.arange(len(s)) < int(share * len(s)), "in no order of time"),
         (lambda s, share: split_by_kth(s, share).nonzero()[:, 0], "expected shape"),
         (lambda s, share: split_by_kth(s, 1 - share), "expected"),
+        (lambda s, share: s < s.sort().values[int(share * len(s)) - 1], "expected"),
+        (lambda s, share: s < s.sort().values[int(share * len(s)) + 1], "expected"),
+        (lambda s, share: s < torch.quantile(s.double(), share), "expected"),
     ),
     "13.2": (
         (lambda f, g, k: gates_by_gather(f, g, f.shape[1]), "all experts take part"),
@@ -125,6 +150,8 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda f, g, k: gates_by_gather(f, g, k).sum(0), "are added up"),
         (lambda f, g, k: gates_by_gather(f, -g, k), "smallest logits"),
         (lambda f, g, k: gates_by_gather(f, g, k).flip(0), "expected"),
+        (lambda f, g, k: gates_by_gather(f, g.softmax(-1), k), "expected"),
+        (lambda f, g, k: gates_by_gather(f, g, k).transpose(0, 1), "expected shape"),
         (lambda f, g, k: gates_by_gather(f, g, k).mean(0, keepdim=True).expand(2, -1, -1),
          "expected"),
     ),
@@ -134,6 +161,7 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda c, s: beyond_by_package(c, s) / math.log(2), "bits"),
         (lambda c, s: -beyond_by_package(c, s), "the other way round"),
         (lambda c, s: mutual_information(c) / 2, "expected"),
+        (lambda c, s: beyond_by_package(c / c.sum(1, keepdim=True), s), "expected"),
         (lambda c, s: c.sum(), "expected"),
     ),
     "13.4": (
@@ -148,6 +176,11 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         ),
         (lambda scores, seen, ahead, n: ndcg_in_loops(-scores, seen, ahead, n), "lowest scores"),
         (lambda scores, seen, ahead, n: ndcg_in_loops(scores, seen, ahead, 99), "all films"),
+        (lambda scores, seen, ahead, n: ndcg_in_loops(scores * ~seen, seen * 0, ahead, n),
+         "get the score 0"),
+        (ndcg_cut_too_early, "expected"),
+        (lambda scores, seen, ahead, n: ndcg_in_loops(scores, seen, ahead, n - 1), "expected"),
+        (lambda scores, seen, ahead, n: ndcg_in_loops(scores, seen, ahead, n + 1), "expected"),
         (lambda scores, seen, ahead, n: ndcg_in_loops(scores, seen, ahead, n) ** 2, "expected"),
         (lambda scores, seen, ahead, n: torch.tensor(0.5), "expected"),
     ),

@@ -16,6 +16,8 @@ def _clocks(generator: torch.Generator) -> Sequence[Inputs]:
         at = int(seconds_N.sort().values[int(share * number)])
         seconds_N[torch.randperm(number, generator=generator)[: number // 4]] = at
         cases.append((seconds_N, share))
+    # Here every second has one rating, so a cut that is one place off shows.
+    cases.append((torch.randperm(25, generator=generator), 0.3))
     return cases
 
 
@@ -41,15 +43,19 @@ def _languages(generator: torch.Generator) -> Sequence[Inputs]:
 
 def _rankings(generator: torch.Generator) -> Sequence[Inputs]:
     cases = []
-    for films, number, ahead in ((30, 10, 4), (25, 5, 8), (40, 10, 1)):
-        scores_I = torch.randn(films, generator=generator, dtype=torch.float64)
+    # Scores may all be negative, as logarithms of odds are: 0 is no low score then.
+    for films, number, ahead, mean in ((30, 10, 4, 0), (25, 5, 8, -20), (40, 10, 1, 0)):
+        scores_I = torch.randn(films, generator=generator, dtype=torch.float64) + mean
         order = scores_I.sort(descending=True).indices
         seen_I = torch.zeros(films, dtype=torch.bool)
         seen_I[order[[0, 1, 3, 6]]] = True  # what one has seen is what one would like
         free = order[~seen_I[order]]
-        # The first of them is near the top, so that no ranking is worth nothing.
-        rest = free[2:][torch.randperm(len(free) - 2, generator=generator)]
-        next_A = torch.cat([free[1:2], rest[: ahead - 1]])
+        # One near the top, so that no ranking is worth nothing; one at the last place that
+        # counts, and one behind it, so that a list of another length shows.
+        places = [1, number - 1, number]
+        rest = torch.tensor([i for i in range(len(free)) if i not in places])
+        rest = rest[torch.randperm(len(rest), generator=generator)]
+        next_A = torch.cat([free[places], free[rest]])[:ahead]
         cases.append((scores_I, seen_I, next_A, number))
     return cases
 
@@ -124,6 +130,10 @@ def _ndcg(
 
 def _seen_too(scores_I: Tensor, seen_I: Tensor, next_A: Tensor, number: int) -> Tensor:
     return _ndcg(scores_I, torch.zeros_like(seen_I), next_A, number)
+
+
+def _seen_zero(scores_I: Tensor, seen_I: Tensor, next_A: Tensor, number: int) -> Tensor:
+    return _seen_too(scores_I * ~seen_I, seen_I, next_A, number)
 
 
 def _recall(scores_I: Tensor, seen_I: Tensor, next_A: Tensor, number: int) -> Tensor:
@@ -229,6 +239,11 @@ RANKING = Exercise(
         Mistake(
             _seen_too,
             "films that were seen take places in this ranking: leave them out before sorting",
+        ),
+        Mistake(
+            _seen_zero,
+            "films that were seen get the score 0 here, which may be the highest of all: leave "
+            "them out, or give them minus infinity",
         ),
         Mistake(
             lambda scores, seen, ahead, n: _ndcg(scores, seen, ahead, n, ideal=False),
