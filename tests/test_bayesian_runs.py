@@ -49,6 +49,7 @@ def test_numbers_come_in_the_order_of_the_seeds() -> None:
     found_S = RUNS.each_seed(LOW, "outputs averaged", "test", "nll")
     assert found_S.tolist() == pytest.approx([nll + 0.1 for nll in PLAIN_NLL])
     assert RUNS.mean(PLAIN, "plain", "test", "nll") == pytest.approx(1.2)
+    assert RUNS.tried() == [("plain", "plain"), ("draws", "sampled")]
     assert RUNS.settings("draws", "sampled") == [LOW, HIGH]
 
 

@@ -20,7 +20,6 @@ from moe_tutorial.figures.style import (
     style,
 )
 from moe_tutorial.routing.selection import top_k
-from moe_tutorial.uncertainty.prediction import inclusion_frequencies
 from moe_tutorial.validation import check_k
 
 _DOTS = 60  # draws that are drawn: more would be a bar
@@ -57,8 +56,8 @@ def clouds(
             f"got {covariances.shape} and {draws.shape[1]}"
         )
     check_k(k, experts)
-    chosen_MTK = top_k(logits_ME, k)[:, None]
-    frequency_E = numbers("frequency", inclusion_frequencies(chosen_MTK, experts)[0], 1)
+    chosen_MK = top_k(logits_ME, k).numpy()
+    frequency_E = np.bincount(chosen_MK.flatten(), minlength=experts) / len(draws)
     spread_E = draws.std(0)
     with style():
         figure, (plane, cloud, decision) = new_figure(8.6, 3, height_ratios=(2.1, 1.2, 1))

@@ -47,6 +47,10 @@ class RouterRuns:
     about: dict[str, Any]
     rows: list[dict[str, Any]]
 
+    def tried(self) -> list[tuple[str, str]]:
+        """Part and name of every method that is stored, in the order of the script, plain first."""
+        return list(dict.fromkeys((row["part"], row["method"]) for row in self.rows))
+
     def settings(self, part: str, name: str) -> list[Method]:
         """A method at each of its settings, from small to large.
 
