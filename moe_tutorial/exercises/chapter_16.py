@@ -1,6 +1,7 @@
 """Exercises of chapter 16: dropout's cloud, which of two, what all logits share, a width."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,20 +10,20 @@ from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
 
 
 def _tokens(generator: torch.Generator) -> Sequence[Inputs]:
-    draw = {"dtype": torch.float64, "generator": generator}
+    draw = partial(torch.randn, dtype=torch.float64, generator=generator)
     return [
-        (torch.randn(tokens, width, **draw), torch.randn(experts, width, **draw), rate)
+        (draw(tokens, width), draw(experts, width), rate)
         for tokens, width, experts, rate in ((3, 4, 5, 0.1), (1, 6, 2, 0.4), (4, 2, 3, 0.75))
     ]
 
 
 def _pairs(generator: torch.Generator) -> Sequence[Inputs]:
-    draw = {"dtype": torch.float64, "generator": generator}
+    draw = partial(torch.randn, dtype=torch.float64, generator=generator)
     cases: list[Inputs] = []
     for experts, a, b in ((3, 0, 2), (5, 4, 1), (4, 2, 3)):
-        factor_EE = torch.randn(experts, experts, **draw).tril()
+        factor_EE = draw(experts, experts).tril()
         factor_EE.diagonal().abs_().add_(0.3)
-        cases.append((0.7 * torch.randn(experts, **draw), factor_EE, a, b))
+        cases.append((0.7 * draw(experts), factor_EE, a, b))
     # Nearly all noise is shared, and two logits of which only one is wide.
     shared_EE = torch.full((3, 3), 9.0, dtype=torch.float64) + 0.01 * torch.eye(3)
     cases.append((torch.tensor([0.2, 0.1, 0.0]).double(), torch.linalg.cholesky(shared_EE), 0, 1))
@@ -30,19 +31,17 @@ def _pairs(generator: torch.Generator) -> Sequence[Inputs]:
 
 
 def _passes(generator: torch.Generator) -> Sequence[Inputs]:
-    draw = {"dtype": torch.float64, "generator": generator}
+    draw = partial(torch.randn, dtype=torch.float64, generator=generator)
     cases = []
     for passes, tokens, experts in ((4, 3, 5), (2, 1, 3), (6, 4, 4)):
-        shared_MT1 = 3 * torch.randn(passes, tokens, 1, **draw)
-        cases.append((torch.randn(passes, tokens, experts, **draw) + shared_MT1,))
+        shared_MT1 = 3 * draw(passes, tokens, 1)
+        cases.append((draw(passes, tokens, experts) + shared_MT1,))
     return cases
 
 
 def _weights(generator: torch.Generator) -> Sequence[Inputs]:
-    draw = {"dtype": torch.float64, "generator": generator}
-    return [
-        (torch.randn(*shape, **draw), torch.randn(*shape, **draw) - 1) for shape in ((6,), (2, 3))
-    ]
+    draw = partial(torch.randn, dtype=torch.float64, generator=generator)
+    return [(draw(*shape), draw(*shape) - 1) for shape in ((6,), (2, 3))]
 
 
 def _dropped(x_TD: Tensor, centroids_ED: Tensor, rate: float) -> Tensor:
@@ -51,11 +50,13 @@ def _dropped(x_TD: Tensor, centroids_ED: Tensor, rate: float) -> Tensor:
 
 def _larger(mean_E: Tensor, factor_EE: Tensor, a: int, b: int) -> Tensor:
     width = (factor_EE[a] - factor_EE[b]).norm()
-    return torch.special.ndtr((mean_E[a] - mean_E[b]) / width)
+    chance: Tensor = torch.special.ndtr((mean_E[a] - mean_E[b]) / width)
+    return chance
 
 
 def _against(mean_E: Tensor, width: Tensor, a: int, b: int) -> Tensor:
-    return torch.special.ndtr((mean_E[a] - mean_E[b]) / width)
+    chance: Tensor = torch.special.ndtr((mean_E[a] - mean_E[b]) / width)
+    return chance
 
 
 def _rest(logits_MTE: Tensor) -> Tensor:
