@@ -91,9 +91,9 @@ def test_stopped_applications_go_on(
     name = module.RESULTS.stem
     if module.RESULTS.exists():
         book = json.loads(module.RESULTS.read_text())
+        of = {(run["model"], run["seed"]): run for run in book["runs"]}
         for new in content["runs"]:
-            for old in book["runs"]:
-                assert new["model"] != old["model"] or set(new) == set(old), name
+            assert set(new) == set(of[new["model"], new["seed"]]), name
 
 
 def test_what_is_written_stops_at_its_end() -> None:
