@@ -84,7 +84,7 @@ def test_a_chapter_says_how_long_it_takes(name: str) -> None:
         for cell in notebook["cells"]
         if cell["cell_type"] == "markdown"
     )
-    assert words / 260 < minutes < words / 100
+    assert words / 260 < minutes < words / 95
 
 
 @pytest.mark.parametrize("name", WRITTEN)
