@@ -5,6 +5,7 @@ Unpacked anywhere, its index.html opens in a browser, offline.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ PATH = BOOK.parent / f"{NAME}.zip"
 # The earliest day that the format knows, for every file: when it was built is no part of the book.
 DAY = (1980, 1, 1, 0, 0, 0)
 READABLE = 0o100644 << 16
+# Asks for a font ahead of time, which a browser refuses without a server and reports as an error.
+PRELOAD = re.compile(rb'<link rel="preload"[^>]*>\n?')
 
 
 def pack(book: Path, path: Path) -> None:
@@ -40,7 +43,10 @@ def pack(book: Path, path: Path) -> None:
             entry = zipfile.ZipInfo(f"{path.stem}/{inside.as_posix()}", DAY)
             entry.external_attr = READABLE
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, file.read_bytes())
+            content = file.read_bytes()
+            archive.writestr(
+                entry, PRELOAD.sub(b"", content) if file.suffix == ".html" else content
+            )
 
 
 if __name__ == "__main__":
