@@ -26,7 +26,6 @@ from typing import Any
 import torch
 
 from experiments.models import (
-    LAYERS,
     WINDOWS,
     Runs,
     arguments,
@@ -38,6 +37,7 @@ from experiments.models import (
 )
 from moe_tutorial import Experts, FeedForward, LanguageModel, MoELayer, Router
 from moe_tutorial.learning.documents import installed_documents
+from moe_tutorial.learning.language_model import training_flops
 from moe_tutorial.learning.ngrams import LONGEST, count_table, evaluate_ngrams
 from moe_tutorial.learning.text import Corpus, Text, corpus
 from moe_tutorial.learning.training import Settings, evaluate, train
@@ -67,24 +67,14 @@ def build(experts: int, width: int, expert_width: int) -> LanguageModel:
     return stacked(width, layer)
 
 
-def flops(model: LanguageModel, length: int) -> int:
-    """FLOPs of one token in training: forward once, and backward twice as many.
-
-    Attention adds to what the model counts: queries times keys and odds times values, over half of
-    the window on average, with 2 FLOPs for each multiply-add.
-    """
-    attention = LAYERS * 2 * 2 * model.head.in_features * (length + 1) // 2
-    return 3 * (model.counted().flops() + attention)
-
-
 def run(
     experts: int, seed: int, rate: float, steps: int, text: Corpus, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Train one model with one seed, and say what came of it; ``steps`` are the dense model's."""
     torch.manual_seed(seed)
     model = build(experts, options.width, options.expert_width).to(options.device)
-    per_token = flops(model, Settings.length)
-    dense = flops(build(1, options.width, options.expert_width), Settings.length)
+    per_token = training_flops(model, Settings.length)
+    dense = training_flops(build(1, options.width, options.expert_width), Settings.length)
     steps = round(steps * dense / per_token)
     settings = Settings(steps=steps, seed=seed, learning_rate=rate, warm_up=steps // 20)
     validation = measured(model, text, settings, sparse=experts > 1, per_token=per_token)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 import torch
 
 from moe_tutorial.course import handout, packs
@@ -36,6 +37,11 @@ def test_a_handout_has_every_exercise_and_no_solution(chapter: str) -> None:
     assert "hidden below" not in text
     with pytest.raises(PlanError, match="still holds a solution"):
         handout.refuse_solutions(original, original)
+
+
+def test_an_autograder_installs_what_the_package_asks_for() -> None:
+    pyproject = tomllib.loads((handout.PACKAGE.parent / "pyproject.toml").read_text("utf-8"))
+    assert list(packs.REQUIREMENTS) == pyproject["project"]["dependencies"]
 
 
 def test_chapter_00_speaks_of_hidden_solutions_in_the_book_alone() -> None:
@@ -168,7 +174,7 @@ BAD = {
     '[points]\n"3.1" = 1': "lacks an entry: seed",
     "seed = 1\n[points]": "at least one exercise",
     "seed =": "cannot be read",
-    'seed = 1\nown = "no.py"\n[points]\n"3.1" = 1': "own exercises in",
+    'seed = 1\nown = "no.py"\n[points]\n"3.1" = 1': "no.py raised FileNotFoundError",
 }
 
 

@@ -14,11 +14,11 @@ from moe_tutorial.course.project import (
     as_markdown,
     check_model,
     compete,
-    flops_per_token,
     read_entry,
     standings,
     stored_runs,
 )
+from moe_tutorial.learning.language_model import training_flops
 from moe_tutorial.learning.text import Corpus, corpus
 
 SMALL = """
@@ -59,7 +59,7 @@ def test_the_baselines_compute_what_they_count(baseline: object, text: Corpus) -
     entry = read_entry(Path(str(baseline.__file__)))  # type: ignore[attr-defined]
     torch.manual_seed(0)
     model = check_model(entry.build(), text, 32)
-    assert flops_per_token(model, 128) == pytest.approx(6.9e5, rel=0.1)
+    assert training_flops(model, 128) == pytest.approx(6.9e5, rel=0.1)
 
 
 class Twice(LanguageModel):

@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments import models, more_experts
+from moe_tutorial.learning.language_model import training_flops
 from moe_tutorial.learning.text import Corpus, Text, corpus
 from moe_tutorial.learning.training import Settings
 
@@ -23,7 +24,7 @@ def test_compute_is_what_torch_counts_with_half_of_attention() -> None:
     pairs = models.LAYERS * 2 * 2 * 16 * length**2
     causal = models.LAYERS * 2 * 2 * 16 * length * (length + 1) // 2
     expected = counter.get_total_flops() - pairs + causal
-    assert more_experts.flops(model, length) * length == 3 * expected
+    assert training_flops(model, length) * length == 3 * expected
 
 
 def test_stopped_runs_go_on_and_get_equal_compute(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from moe_tutorial.exercises import EXERCISES, Exercise
@@ -185,18 +185,30 @@ memory = {plan.memory}  # MiB, for each answer, beyond Python and torch
 
 
 def _own_exercises(path: Path) -> dict[str, Exercise]:
-    spec = importlib.util.spec_from_file_location("own_exercises", path)
-    if spec is None or spec.loader is None:
-        raise PlanError(f"own must name a Python file, got {path}")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        found = {it.number: it for it in module.EXERCISES if isinstance(it, Exercise)}
-    except Exception as error:
-        raise PlanError(f"own exercises in {path}: {type(error).__name__}: {error}") from error
+    given = getattr(module_of(path), "EXERCISES", None)
+    if not isinstance(given, Sequence):
+        raise PlanError(f"own must name a Python file with a tuple EXERCISES, got {path}")
+    found = {it.number: it for it in given if isinstance(it, Exercise)}
     if twice := sorted(set(found) & set(EXERCISES)):
         raise PlanError(f"own exercise {twice[0]} has a number of the book's: choose another one")
     return found
+
+
+def module_of(path: Path) -> ModuleType:
+    """A Python file as a module. It runs with your rights.
+
+    Raises:
+        PlanError: it is none, or raises an error.
+    """
+    spec = importlib.util.spec_from_file_location(f"file_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise PlanError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise PlanError(f"{path} raised {type(error).__name__}: {error}") from error
+    return module
 
 
 def rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -5,7 +5,6 @@ steps = budget / (FLOPs a token * tokens a step).
 """
 
 import hashlib
-import importlib.util
 import json
 import platform
 import statistics
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from moe_tutorial.course.plan import PlanError
-from moe_tutorial.learning.language_model import LanguageModel
+from moe_tutorial.course.plan import PlanError, module_of
+from moe_tutorial.learning.language_model import LanguageModel, training_flops
 from moe_tutorial.learning.settings import Settings
 from moe_tutorial.learning.text import Corpus, draw_batch
 from moe_tutorial.learning.training import evaluate, train
@@ -110,32 +109,14 @@ def read_entry(path: Path) -> Entry:
     Raises:
         PlanError: it cannot be imported, has no build(), or settings that are not for it to choose.
     """
-    text = path.read_bytes()
-    spec = importlib.util.spec_from_file_location(f"entry_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise PlanError(f"{path.name} is no Python module")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise PlanError(f"{path.name} raised {type(error).__name__}: {error}") from error
+    module = module_of(path)
     build, settings = getattr(module, "build", None), getattr(module, "SETTINGS", {})
     if not callable(build):
         raise PlanError(f"{path.name} must have a function build() that returns a LanguageModel")
     if not isinstance(settings, Mapping) or not set(settings) <= CHOICES:
         raise PlanError(f"{path.name}: SETTINGS may hold {', '.join(sorted(CHOICES))}, and no more")
-    digest = hashlib.sha256(text).hexdigest()[:12]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     return Entry(path.stem, digest, build, dict(settings), getattr(module, "penalty", None))
-
-
-def flops_per_token(model: LanguageModel, length: int) -> int:
-    """FLOPs of one token in training: forward once, and backward twice as many.
-
-    What the model counts, and attention's own products: queries times keys and weights times
-    values, over half of the window on average, with 2 FLOPs for each multiply-add.
-    """
-    attention = len(model.blocks) * 2 * 2 * model.head.in_features * (length + 1) // 2
-    return 3 * (model.counted().flops() + attention)
 
 
 def check_model(model: Any, corpus: Corpus, length: int) -> LanguageModel:
@@ -171,7 +152,7 @@ def run_entry(entry: Entry, seed: int, budget: float, corpus: Corpus) -> Run:
     chosen = {"warm_up": 0, **entry.settings}
     length, batch_size = int(chosen.get("length", 128)), int(chosen.get("batch_size", 16))
     model = check_model(entry.build(), corpus, length)
-    a_step = flops_per_token(model, length) * length * batch_size
+    a_step = training_flops(model, length) * length * batch_size
     steps = int(budget // a_step)
     if steps < 20:
         raise PlanError(f"a step takes {a_step:.3g} FLOPs: a budget of {budget:.3g} gives {steps}")

@@ -120,6 +120,20 @@ def positions(length: int, model_width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
+def training_flops(model: LanguageModel, length: int) -> int:
+    """FLOPs of one token in training: forward once, and backward twice as many.
+
+    What the model counts, and attention's own products: queries times keys and weights times
+    values, over half of the window on average, with 2 FLOPs for each multiply-add.
+
+    Args:
+        model: has its head as wide as its blocks.
+        length: of the windows, in tokens.
+    """
+    attention = len(model.blocks) * 2 * 2 * model.head.in_features * (length + 1) // 2
+    return 3 * (model.counted().flops() + attention)
+
+
 def _attention(attention: Attention) -> counting.AttentionShape:
     model_width, heads = attention.out.out_features, attention.num_heads
     return counting.AttentionShape(model_width, heads, model_width // heads, heads)
