@@ -5,11 +5,12 @@ import itertools
 import pytest
 import torch
 
+from experiments import uncertainty_routers, uncertainty_scores
 from experiments.models import POINTS, WINDOWS, best_rate, last_loss
 from experiments.more_experts import EXPERTS, KEPT, KEPT_SEED, RATES, TRIAL, build
 from moe_tutorial.learning.documents import installed_documents
 from moe_tutorial.learning.text import corpus
-from moe_tutorial.learning.trained import trained_model
+from moe_tutorial.learning.trained import trained_guesser, trained_model
 from moe_tutorial.learning.training import evaluate
 from moe_tutorial.results import stored
 
@@ -20,8 +21,7 @@ COUNTS = sorted({one["experts"] for one in RUNS})
 
 
 def test_every_number_of_experts_has_every_seed_once() -> None:
-    assert list(EXPERTS[: len(COUNTS)]) == COUNTS
-    assert len(COUNTS) >= 6
+    assert list(EXPERTS) == COUNTS
     expected = list(itertools.product(SEEDS, COUNTS))
     assert [(one["seed"], one["experts"]) for one in RUNS] == expected
     assert all(len(one["validation"]) == POINTS for one in RUNS)
@@ -64,3 +64,16 @@ def test_the_stored_model_predicts_as_its_run_says() -> None:
     found = evaluate(model, text.validation, WINDOWS, RUNS[0]["settings"]["length"])
     (run,) = [it for it in RUNS if (it["experts"], it["seed"]) == (KEPT, KEPT_SEED)]
     assert sum(found.values()) / len(found) == pytest.approx(last_loss(run), abs=0.003)
+
+
+def test_the_stored_guesser_is_the_first_plain_run() -> None:
+    model = trained_guesser()
+    built = uncertainty_routers.build(0)
+    assert str(model) == str(built.double())
+    test = uncertainty_scores.data().test
+    with torch.no_grad():
+        logits_NC = model(test.tokens_NS).logits_BC
+    nll = torch.nn.functional.cross_entropy(logits_NC, test.labels_N).item()
+    plain = next(it for it in stored("uncertainty")["routers"] if it["part"] == "plain")
+    assert plain["seed"] == 0
+    assert nll == pytest.approx(plain["plain"]["test"]["nll"], abs=1e-3)  # rounded to half

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.results import stored
-
-STUDENT = 2.776
-"""The 97.5 % point of Student's distribution with 4 degrees of freedom, for five seeds."""
+from moe_tutorial.results.stability import interval
 
 
 @dataclass(frozen=True)
@@ -137,9 +135,8 @@ class RouterRuns:
         """
         there = "plain" if other == PLAIN else "outputs averaged"
         with_S = self.each_seed(method, place, split, measure)
-        change_S = with_S - self.each_seed(other, there, split, measure)
-        half = STUDENT * change_S.std() / len(change_S) ** 0.5
-        return change_S.mean().item(), half.item()
+        mean, half = interval(with_S - self.each_seed(other, there, split, measure))
+        return mean.item(), half.item()
 
     def surely(self, method: Method, split: str, measure: str) -> tuple[int, int]:
         """In how many seeds the windows alone leave no doubt that a method is better, or worse.
