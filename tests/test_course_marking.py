@@ -9,6 +9,7 @@ from textwrap import dedent
 
 import pytest
 
+from moe_tutorial.course import isolation
 from moe_tutorial.course.__main__ import main
 from moe_tutorial.course.grades import canvas_rows, gradescope
 from moe_tutorial.course.marking import Marks, Result, mark_all
@@ -119,6 +120,17 @@ def test_a_submission_earns_what_it_earned(marks: dict[str, Marks], name: str) -
     (result,) = marks[name].results
     assert (result.status, words in result.message) == (status, True), result
     assert marks[name].score == (2 if status == "correct" else 0)
+
+
+def test_an_endless_answer_is_stopped_by_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "PATIENCE", 60)  # however busy the machine is
+    source = dedent(SUBMISSIONS["endless"][0])
+    case = EXERCISES["3.2"].cases()[:1]
+    with isolation.package_without_answers() as package:
+        (found,) = isolation.try_elsewhere(
+            source, "answer_3_2", case, isolation.Limits(1, 500), package
+        )
+    assert found.failure == "was stopped: it computed for more than 1 seconds"
 
 
 def test_a_table_of_public_inputs_earns_nothing(marks: dict[str, Marks]) -> None:

@@ -238,13 +238,13 @@ def test_progress_goes_to_the_error_stream(
     train(model(), small.training, SETTINGS, progress=True, checkpoint=file, until=4)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "0/12" in err
-    assert "4/12" in err.splitlines()[-1]
+    assert " 0/12" in err
+    assert " 4/12" in err.splitlines()[-1]
     history = train(model(), small.training, SETTINGS, progress=True, checkpoint=file)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "0/12" not in err  # it goes on where it was
-    assert "12/12" in err
+    assert " 0/12" not in err  # it goes on where it was
+    assert " 12/12" in err
     assert f"loss={history.losses[-1]:.3f}" in err
 
 

@@ -23,8 +23,8 @@ def main() -> None:
     """Read one job, do it, write what came of it, and end."""
     asks, tells = _private_streams()
     job = pickle.loads(asks.read(int(asks.readline())))  # written by the parent alone
-    _limit(job["seconds"], job["memory"])
-    _say(tells, {"ready": True})
+    most = _limit(job["seconds"], job["memory"])
+    _say(tells, {"ready": most})
     found = _attempts(job, asks, tells)
     _say(tells, {"attempts": [_plain(it) for it in found]})
     os._exit(0)  # whatever waits at the end of a process does not matter here
@@ -39,11 +39,11 @@ def _private_streams() -> tuple[BinaryIO, BinaryIO]:
     return asks, tells
 
 
-def _limit(seconds: int, memory: int) -> None:
-    """Limits beyond what Python and torch have needed so far."""
+def _limit(seconds: int, memory: int) -> int:
+    """Limits beyond what Python and torch have needed so far; the seconds of computing in all."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
-    most = int(spent.ru_utime + spent.ru_stime) + 1 + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+    in_all = int(spent.ru_utime + spent.ru_stime) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (in_all, in_all))
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     pages = Path("/proc/self/statm")
@@ -51,6 +51,7 @@ def _limit(seconds: int, memory: int) -> None:
         used = int(pages.read_text().split()[0]) * resource.getpagesize()
         most = used + memory * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    return in_all
 
 
 def _attempts(job: dict[str, Any], asks: BinaryIO, tells: BinaryIO) -> list[Attempt]:
