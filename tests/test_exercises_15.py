@@ -78,6 +78,22 @@ def names_the_other_way(a: Any, b: Any, c: Any, d: Any, E: int) -> torch.Tensor:
     return jaccard(match_experts(b, a, E)[c], d).mean()
 
 
+def names_by_overlap(a: Any, b: Any, c: Any, d: Any, E: int) -> torch.Tensor:
+    """The mean overlap made largest, in place of the number of shared experts."""
+    return torch.as_tensor(names_by(jaccard)(a, b, c, d, E))
+
+
+def names_by(score: Callable[[Any, Any], Any]) -> Answer:
+    """An answer whose names make something else the largest."""
+
+    def answer(a: Any, b: Any, c: Any, d: Any, E: int) -> torch.Tensor:
+        permutations = [torch.tensor(names) for names in itertools.permutations(range(E))]
+        best = max(permutations, key=lambda names: score(a, names[b]).sum().item())
+        return jaccard(c, best[d]).mean()
+
+    return answer
+
+
 def cost_by_interp(overlap: torch.Tensor, cost: torch.Tensor, level: float) -> list[Any]:
     pairs = zip(overlap.numpy(), cost.numpy(), strict=True)
     return [np.interp(level, o[::-1], c[::-1]) for o, c in pairs]
@@ -101,16 +117,31 @@ def cost_by_hats(overlap: torch.Tensor, cost: torch.Tensor, level: float) -> tor
     return ((y0 * (level - x1) + y1 * (x0 - level)) / (x0 - x1))[:, 0]
 
 
+def cost_with_exchanged_weights(
+    overlap: torch.Tensor, cost: torch.Tensor, level: float
+) -> torch.Tensor:
+    after = (overlap > level).sum(1, keepdim=True)
+    x0, x1 = overlap.gather(1, after - 1), overlap.gather(1, after)
+    share = (x0 - level) / (x0 - x1)
+    return torch.lerp(cost.gather(1, after), cost.gather(1, after - 1), share)[:, 0]
+
+
 RIGHT: dict[str, tuple[Answer, ...]] = {
     "15.1": (overlap_in_sets, overlap_by_counts, overlap_in_numpy),
     "15.2": (chance_by_enumeration, chance_by_ways, chance_by_recursion),
-    "15.3": (names_by_trying, names_by_package, names_the_other_way),
+    "15.3": (names_by_trying, names_by_package, names_the_other_way, names_by_overlap),
     "15.4": (cost_by_interp, cost_in_loops, cost_by_hats),
 }
 
 WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
     "15.1": (
         (lambda a, b: ((a & b).sum(1) / a.sum(1)).mean(), "first choice alone"),
+        (lambda a, b: ((a & b).sum(1) / b.sum(1)).mean(), "second choice alone"),
+        (
+            lambda a, b: ((a & b).sum(1) / torch.minimum(a.sum(1), b.sum(1))).mean(),
+            "smaller choice alone",
+        ),
+        (lambda a, b: ((a & b).sum(0) / (a | b).sum(0)).nanmean(), "expected"),
         (lambda a, b: (2 * (a & b).sum(1) / (a.sum(1) + b.sum(1))).mean(), "Dice"),
         (lambda a, b: (a * b).sum() / (a | b).sum(), "divides the totals"),
         (lambda a, b: 1 - (a ^ b).double().mean(), "in no choice"),
@@ -121,6 +152,19 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
     "15.2": (
         (lambda E, k, other: k * other / (E * (k + other) - k * other), "mean number"),
         (lambda E, k, other: chance_jaccard(E, k), "equally large"),
+        (lambda E, k, other: chance_jaccard(E, other), "equally large"),
+        (lambda E, k, other: round(chance_by_ways(E, k, other), 3), "expected"),
+        (
+            lambda E, k, other: sum(
+                comb(k, m) * comb(E - k, other - m) / comb(E, other) * m / (k + other - m)
+                for m in range(min(k, other))
+            ),
+            "a range stops before its end",
+        ),
+        (
+            lambda E, k, other: chance_by_ways(E, k, other) * comb(E, other) / comb(E, k),
+            "ways to draw the first set",
+        ),
         (lambda E, k, other: other / E, "in the second"),
         (lambda E, k, other: k / E, "in the first"),
         (
@@ -136,6 +180,13 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
     "15.3": (
         (lambda a, b, c, d, E: jaccard(c, d).mean(), "not renamed"),
         (lambda a, b, c, d, E: by_assignment(c, d, c, d, E), "on which they are judged"),
+        (lambda a, b, c, d, E: names_by_overlap(c, d, c, d, E), "on which they are judged"),
+        (
+            lambda a, b, c, d, E: by_assignment(torch.cat([a, c]), torch.cat([b, d]), c, d, E),
+            "found on all tokens",
+        ),
+        (names_by(lambda one, other: one == other), "expected"),  # places in a list
+        (names_by(lambda one, other: jaccard(one, other) == 1), "expected"),  # equal sets
         (lambda a, b, c, d, E: by_assignment(a, b, a, b, E), "that found the names"),
         (
             lambda a, b, c, d, E: jaccard(c, match_experts(b, a, E)[d]).mean(),
@@ -143,7 +194,7 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         ),
         (
             lambda a, b, c, d, E: by_assignment(a, b, torch.cat([a, c]), torch.cat([b, d]), E),
-            "all tokens",
+            "judges on all tokens",
         ),
         (lambda a, b, c, d, E: by_assignment(c, d, a, b, E), "expected"),
         (lambda a, b, c, d, E: jaccard(c, d.flip(0)).mean(), "expected"),
@@ -177,13 +228,27 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
             ).flatten(),
             "last setting above",
         ),
+        (
+            lambda overlap, cost, level: [
+                np.interp(-level, -o.numpy(), c.numpy()[::-1])
+                for o, c in zip(overlap, cost, strict=True)
+            ],
+            "expected",
+        ),
+        (
+            lambda overlap, cost, level: [
+                np.interp(level, overlap.mean(0).numpy()[::-1], c.numpy()[::-1]) for c in cost
+            ],
+            "in the place of each layer's own",
+        ),
+        (cost_with_exchanged_weights, "weights are exchanged"),
         (lambda overlap, cost, level: cost.mean(1), "expected"),
     ),
 }
 
 
 def test_the_references_agree_with_the_package() -> None:
-    for seed in range(20):
+    for seed in range(4):
         for case in EXERCISES["15.3"].inputs(torch.Generator().manual_seed(seed)):
             expected = EXERCISES["15.3"].reference(*case)
             assert torch.isclose(names_by_package(*case), expected)

@@ -1,6 +1,5 @@
 """Exercises of chapter 15: overlap of masks, chance for two sizes, other names, equal overlap."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from math import comb
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from moe_tutorial.exercises.grader import Exercise, Inputs, Mistake
+from moe_tutorial.exercises.renaming import RENAMED
 
 
 def _masks(generator: torch.Generator) -> Sequence[Inputs]:
@@ -28,34 +28,6 @@ def _masks(generator: torch.Generator) -> Sequence[Inputs]:
 def _sizes(generator: torch.Generator) -> Sequence[Inputs]:
     sizes = [(12, 3, 5), (16, 4, 4), (9, 1, 3), (10, 7, 6), (14, 6, 2)]
     return [sizes[i] for i in torch.randperm(len(sizes), generator=generator).tolist()]
-
-
-def _models(generator: torch.Generator) -> Sequence[Inputs]:
-    # How often which pair of choices is made: the largest number leads away from the best names.
-    counts_EE = torch.tensor([[60, 40, 1, 0], [40, 2, 0, 1], [0, 1, 30, 3], [2, 0, 2, 25]])
-    pairs_N = torch.arange(16).repeat_interleave(counts_EE.flatten())
-    pairs_N1 = pairs_N[torch.randperm(len(pairs_N), generator=generator)][:, None]
-    cases = [_halves(pairs_N1 // 4, pairs_N1 % 4, 4)]
-    while len(cases) < 3:
-        E, k = 5, 1 + len(cases)
-        one_NK = torch.rand(60, E, generator=generator).topk(k).indices
-        redrawn_NK = torch.rand(60, E, generator=generator).topk(k).indices
-        kept_N1 = torch.rand(60, 1, generator=generator) < 0.3
-        renamed_E = torch.randperm(E, generator=generator)
-        case = _halves(one_NK, renamed_E[torch.where(kept_N1, one_NK, redrawn_NK)], E)
-        a_TK, b_TK, c_TK, d_TK, _ = case
-        # One answer only, and another one where names were found on the tokens that judge them.
-        best, second = _sums(_gains(a_TK, b_TK, E)).sort(descending=True).values[:2]
-        names = [_best_names(_gains(a_TK, b_TK, E)), _best_names(_gains(c_TK, d_TK, E))]
-        found, fitted = (_judged(c_TK, d_TK, names_E, E) for names_E in names)
-        if best > second and found != fitted:
-            cases.append(case)
-    return cases
-
-
-def _halves(one_NK: Tensor, other_NK: Tensor, E: int) -> Inputs:
-    half = len(one_NK) // 2
-    return (one_NK[:half], other_NK[:half], one_NK[half:], other_NK[half:], E)
 
 
 def _measurements(generator: torch.Generator) -> Sequence[Inputs]:
@@ -89,49 +61,6 @@ def _by_draws(E: int, k: int, other: int) -> Tensor:
     return torch.tensor(mean, dtype=torch.float64)
 
 
-def _used(experts_TK: Tensor, E: int) -> Tensor:
-    return torch.zeros(len(experts_TK), E, dtype=torch.bool).scatter(1, experts_TK, True)
-
-
-def _gains(one_TK: Tensor, other_TK: Tensor, E: int) -> Tensor:
-    """How many tokens each expert of the other model (row) shares with each of the one."""
-    return _used(other_TK, E).double().T @ _used(one_TK, E).double()
-
-
-def _permutations(E: int) -> Tensor:
-    return torch.tensor(list(itertools.permutations(range(E))))
-
-
-def _sums(gains_EE: Tensor) -> Tensor:
-    """What each permutation gains."""
-    return gains_EE[torch.arange(len(gains_EE)), _permutations(len(gains_EE))].sum(-1)
-
-
-def _best_names(gains_EE: Tensor) -> Tensor:
-    return _permutations(len(gains_EE))[_sums(gains_EE).argmax()]
-
-
-def _greedy_names(gains_EE: Tensor) -> Tensor:
-    """The largest number first, then the largest among who is left."""
-    left_EE, names_E = gains_EE.clone(), torch.zeros(len(gains_EE), dtype=torch.int64)
-    for _ in range(len(gains_EE)):
-        row, column = divmod(int(left_EE.argmax()), len(gains_EE))
-        names_E[row] = column
-        left_EE[row], left_EE[:, column] = -1, -1
-    return names_E
-
-
-def _renamed(
-    one_TK: Tensor, other_TK: Tensor, judged_TK: Tensor, judged_other_TK: Tensor, E: int
-) -> Tensor:
-    names_E = _best_names(_gains(one_TK, other_TK, E))
-    return _judged(judged_TK, judged_other_TK, names_E, E)
-
-
-def _judged(one_TK: Tensor, other_TK: Tensor, names_E: Tensor, E: int) -> Tensor:
-    return _mean_jaccard(_used(one_TK, E), _used(names_E[other_TK], E))
-
-
 def _around(values_LN: Tensor, overlap_LN: Tensor, level: float) -> tuple[Tensor, Tensor]:
     """Each layer's value at the last setting above a level of overlap, and at the one below."""
     below_L1 = (overlap_LN > level).sum(1, keepdim=True)
@@ -157,6 +86,14 @@ MASKS = Exercise(
         Mistake(
             lambda a, b: ((a & b).sum(-1) / a.sum(-1)).mean(),
             "this divides by the experts of the first choice alone: divide by those in either",
+        ),
+        Mistake(
+            lambda a, b: ((a & b).sum(-1) / b.sum(-1)).mean(),
+            "this divides by the experts of the second choice alone: divide by those in either",
+        ),
+        Mistake(
+            lambda a, b: ((a & b).sum(-1) / torch.minimum(a.sum(-1), b.sum(-1))).mean(),
+            "this divides by the smaller choice alone: divide by the experts in either",
         ),
         Mistake(
             lambda a, b: (2 * (a & b).sum(-1) / (a.sum(-1) + b.sum(-1))).mean(),
@@ -197,6 +134,22 @@ CHANCE = Exercise(
             "this takes both sets for equally large",
         ),
         Mistake(
+            lambda E, k, other: _chance(E, other, other, lambda m: m / (2 * other - m)),
+            "this takes both sets for equally large",
+        ),
+        Mistake(
+            lambda E, k, other: _chance(
+                E, k, other, lambda m: m < min(k, other) and m / (k + other - m)
+            ),
+            "this leaves out the largest number that can be shared: a range stops before its end",
+        ),
+        Mistake(
+            lambda E, k, other: (
+                _chance(E, k, other, lambda m: m / (k + other - m)) * comb(E, other) / comb(E, k)
+            ),
+            "this divides by the ways to draw the first set: it stands, and the second is drawn",
+        ),
+        Mistake(
             lambda E, k, other: other / E,
             "this is the share of the first set that is in the second: divide by those in either",
         ),
@@ -217,48 +170,6 @@ CHANCE = Exercise(
             "this is the distance: 1 is for equal sets",
         ),
     ),
-)
-
-RENAMED = Exercise(
-    "15.3",
-    _renamed,
-    _models,
-    (
-        Mistake(
-            lambda a, b, c, d, E: _mean_jaccard(_used(c, E), _used(d, E)),
-            "these experts are not renamed: the two models number them each in its own way",
-        ),
-        Mistake(
-            lambda a, b, c, d, E: _renamed(c, d, c, d, E),
-            "these names were found on the tokens on which they are judged: find them on the first "
-            "two choices",
-        ),
-        Mistake(
-            lambda a, b, c, d, E: _renamed(a, b, a, b, E),
-            "this judges on the tokens that found the names: judge on the last two choices",
-        ),
-        Mistake(
-            lambda a, b, c, d, E: _judged(c, d, _best_names(_gains(a, b, E)).argsort(), E),
-            "these names go the wrong way: they turn the first model's ids into the second's, or "
-            "rename the wrong model",
-        ),
-        Mistake(
-            lambda a, b, c, d, E: _judged(c, d, _greedy_names(_gains(a, b, E)), E),
-            "this gives the largest number its way first, and the others then lose more: the sum "
-            "over all experts is to be largest",
-        ),
-        Mistake(
-            lambda a, b, c, d, E: _judged(c, d, _gains(a, b, E).argmax(1), E),
-            "this lets each expert have its favourite name, so that two may bear the same one",
-        ),
-        Mistake(
-            lambda a, b, c, d, E: _judged(
-                torch.cat([a, c]), torch.cat([b, d]), _best_names(_gains(a, b, E)), E
-            ),
-            "this judges on all tokens: leave out those on which the names were found",
-        ),
-    ),
-    tolerance=1e-6,  # shares of counts may well be float32
 )
 
 EQUAL = Exercise(
@@ -293,6 +204,19 @@ EQUAL = Exercise(
         Mistake(
             lambda overlap, cost, level: torch.stack(_around(cost, overlap, level)).mean(0),
             "these are the means of the two costs around the level: the nearer one weighs more",
+        ),
+        Mistake(
+            lambda overlap, cost, level: (
+                torch.stack(_around(cost, overlap, level)).sum(0)
+                - _at_equal_overlap(overlap, cost, level)
+            ),
+            "these weights are exchanged: the nearer of the two costs weighs more",
+        ),
+        Mistake(
+            lambda overlap, cost, level: _at_equal_overlap(
+                overlap.mean(0).expand_as(overlap), cost, level
+            ),
+            "this puts the layers' mean overlap in the place of each layer's own",
         ),
     ),
 )
