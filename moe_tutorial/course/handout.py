@@ -40,8 +40,16 @@ if importlib.util.find_spec("moe_tutorial") is None:
     sys.path.insert(0, str(pathlib.Path.cwd()))
     importlib.invalidate_caches()"""
 
-# True in the book, false in a handout.
-ABOUT_SOLUTIONS = " A solution is hidden below each; try first."
+STUB = "    return ...  # your code instead of the dots\n"
+LINK = re.compile(r"\[([^\]]+)\]\((\d\d)_\w+\.ipynb\)")
+# True in the book, false in a handout, from which folded solutions are taken.
+IN_THE_BOOK = {
+    " A solution is hidden below each; try first.": "",
+    "`reveal` shows our repair and a test; it is folded, so that nothing is given away.": (
+        "`reveal`, with the name of an exhibit, shows our repair and a test: find the bug first."
+    ),
+    "the tests that are folded above": "the tests that `reveal` shows",
+}
 
 
 def chapter_file(chapter: str, folder: Path = NOTEBOOKS) -> Path:
@@ -138,7 +146,10 @@ def _cell(cell: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         elif not plan.hints:
             text = CHECK.sub(r'check("\1", \2, hints=False)', text)
     else:
-        text = text.replace(ABOUT_SOLUTIONS, "")
+        for said, instead in IN_THE_BOOK.items():
+            text = text.replace(said, instead)
+        # A link to a chapter that is not handed out leads nowhere.
+        text = LINK.sub(lambda it: it[0] if it[2] in plan.chapters else it[1], text)
         text = re.sub(
             r"(?m)^## Exercise (\d+\.\d+)$", lambda it: _heading(it[0], it[1], plan), text
         )

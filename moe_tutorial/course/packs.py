@@ -13,7 +13,9 @@ from typing import Any
 from moe_tutorial.course.handout import (
     ARCHIVE,
     CHECK,
+    NOTEBOOKS,
     PACKAGE,
+    STUB,
     Notebook,
     archive_package,
     chapter_file,
@@ -24,8 +26,11 @@ from moe_tutorial.course.handout import (
 )
 from moe_tutorial.course.plan import Plan, PlanError, as_toml
 
-# What an autograder installs: as light as the package, in versions of its own choice.
-REQUIREMENTS = ("torch>=2.6", "numpy>=1.26", "matplotlib>=3.8", "ipywidgets>=7.7", "tqdm>=4.66")
+# What an autograder installs: what the package asks for, and what some chapters import.
+REQUIREMENTS = (
+    *("torch>=2.6", "numpy>=1.26", "matplotlib>=3.8", "ipywidgets>=7.7", "tqdm>=4.66"),
+    *("babel>=2.12", "transformers>=5.15"),
+)
 
 TEST_FILE = '''\
 """Exercise {number}, for Otter-Grader."""
@@ -68,6 +73,8 @@ assert verdict.status == "correct", verdict
 def write_handout(plan: Plan, out: Path) -> list[Path]:
     """Write ``student/``, with a notebook for each chapter and the package beside them.
 
+    A notebook of a chapter that the plan no longer has is taken away.
+
     Returns:
         The notebooks.
 
@@ -77,6 +84,7 @@ def write_handout(plan: Plan, out: Path) -> list[Path]:
     copies = {file.name: copy for file, copy in _copies(plan)}
     for name, copy in copies.items():
         write_notebook(copy, out / "student" / name)
+    _take_away(out / "student", list(copies))
     archive_package(out / "student" / ARCHIVE)
     return [out / "student" / name for name in copies]
 
@@ -104,10 +112,10 @@ def write_otter(plan: Plan, out: Path, otter: Sequence[str] | None) -> list[Path
         PlanError: otter cannot be run, or fails.
     """
     made = []
+    for file in NOTEBOOKS.glob("*.ipynb"):  # chapters and exercises that are no longer in the plan
+        shutil.rmtree(out / "gradescope" / file.stem, ignore_errors=True)
     for chapter in plan.chapters:
         folder = out / "gradescope" / chapter_file(chapter).stem
-        if folder.exists():
-            shutil.rmtree(folder)  # a test file of an exercise that is no longer in the plan
         (folder / "tests").mkdir(parents=True)
         for number in _numbers(plan, chapter):
             name = f"exercise_{number.replace('.', '_')}.py"
@@ -140,6 +148,7 @@ def write_nbgrader(plan: Plan, out: Path) -> list[Path]:
     for file, copy in _copies(plan):
         files.append(folder / file.name)
         write_notebook(for_nbgrader(copy, plan), files[-1])
+    _take_away(folder, [file.name for file in files])
     archive_package(folder / ARCHIVE)
     return files
 
@@ -159,7 +168,13 @@ def for_nbgrader(copy: Notebook, plan: Plan) -> Notebook:
             cells.append(cell)
             continue
         name = number.replace(".", "_")
-        answer = {**cell, "metadata": cell["metadata"] | _metadata(f"answer_{name}", solution=True)}
+        # nbgrader empties what is marked, and a cell without a mark whole: its function with it.
+        marked = f"    ### BEGIN SOLUTION\n{STUB}    ### END SOLUTION\n"
+        answer = {
+            **cell,
+            "metadata": cell["metadata"] | _metadata(f"answer_{name}", solution=True),
+            "source": text_of(cell).replace(STUB, marked).splitlines(keepends=True),
+        }
         test = {
             "cell_type": "code",
             "execution_count": None,
@@ -193,6 +208,13 @@ def _copies(plan: Plan) -> list[tuple[Path, Notebook]]:
     return [(file, student_copy(read_notebook(file), plan)) for file in files]
 
 
+def _take_away(folder: Path, kept: Sequence[str]) -> None:
+    """Take away the notebooks of chapters that a plan no longer has, and nothing else."""
+    for file in NOTEBOOKS.glob("*.ipynb"):
+        if file.name not in kept:
+            (folder / file.name).unlink(missing_ok=True)
+
+
 def _numbers(plan: Plan, chapter: str) -> list[str]:
     return [number for number in plan.points if number.split(".")[0].zfill(2) == chapter]
 
@@ -212,11 +234,13 @@ def _fields(number: str, plan: Plan) -> dict[str, Any]:
 
 
 def _generate(folder: Path, otter: Sequence[str]) -> Path:
+    program = shutil.which(otter[0])
+    if program is None:
+        raise PlanError(f"{otter[0]} cannot be run: there is no such program")
     command = ["generate", "-t", "tests", "-o", "autograder.zip", PACKAGE.name]
-    try:
-        done = subprocess.run([*otter, *command], cwd=folder, capture_output=True, text=True)
-    except OSError as error:
-        raise PlanError(f"{' '.join(otter)} cannot be run: {error}") from error
+    # Otter works in another folder, so the way to it must not start from here.
+    whole = [str(Path(program).absolute()), *otter[1:], *command]
+    done = subprocess.run(whole, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise PlanError(f"{' '.join(otter)} failed: {done.stderr.strip()[-500:]}")
     return folder / "autograder.zip"
