@@ -38,7 +38,7 @@ UNLISTED: dict[str, tuple[Callable[..., Any], ...]] = {
     ),
     "16.3": (
         lambda logits: logits.mean(-1).var(0),
-        lambda logits: logits.var(-1).mean(0),
+        lambda logits: logits.mean(0).var(-1),
         lambda logits: torch.zeros(logits.shape[1]).double(),
     ),
     "16.4": (

@@ -55,6 +55,11 @@ def larger_by_erfc(mean: torch.Tensor, factor: torch.Tensor, a: int, b: int) -> 
     return torch.erfc((mean[b] - mean[a]) / (row @ row * 2).sqrt()) / 2
 
 
+def pair_variance(factor: torch.Tensor, a: int, b: int, covariances: int = 2) -> torch.Tensor:
+    covariance = factor @ factor.T
+    return covariance[a, a] + covariance[b, b] - covariances * covariance[a, b]
+
+
 def rest_by_matrix(logits: torch.Tensor) -> torch.Tensor:
     E = logits.shape[-1]
     return (logits @ (torch.eye(E).double() - 1 / E)).var(dim=0).mean(dim=1)
@@ -95,6 +100,7 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda x, w, rate: dropped_by_moments(x, w, 1 - rate), "upside down"),
         (lambda x, w, rate: ((x[:, None] * w) ** 2).sum(-1) / (1 - rate), "square of the mean"),
         (lambda x, w, rate: dropped_by_moments(x, w, rate).T, "expected"),
+        (lambda x, w, rate: dropped_by_masks(x, w, rate) + (x @ w.T) ** 2, "square of its mean"),
     ),
     "16.2": (
         (
@@ -113,6 +119,34 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
             "variance of the difference",
         ),
         (lambda mean, factor, a, b: larger_by_erf(mean, factor, a, b) ** 2, "expected"),
+        (
+            lambda mean, factor, a, b: torch.special.ndtr(
+                (mean[a] - mean[b]) / ((factor[a] + factor[b]) ** 2).sum().sqrt()
+            ),
+            "sum of two logits",
+        ),
+        (
+            lambda mean, factor, a, b: torch.special.ndtr(
+                (mean[a] - mean[b]) / pair_variance(factor, a, b, covariances=1).sqrt()
+            ),
+            "covariance twice",
+        ),
+        (
+            lambda mean, factor, a, b: (
+                1 / (1 + ((mean[b] - mean[a]) / pair_variance(factor, a, b).sqrt()).exp())
+            ),
+            "not a sigmoid",
+        ),
+        (
+            lambda mean, factor, a, b: (
+                torch.erfc((mean[b] - mean[a]) / pair_variance(factor, a, b).sqrt()) / 2
+            ),
+            "square root of 2",
+        ),
+        (
+            lambda mean, factor, a, b: (mean[a] - mean[b]) / pair_variance(factor, a, b).sqrt(),
+            "expected",
+        ),
     ),
     "16.3": (
         (lambda logits: logits.var(dim=0).mean(dim=-1), "still in it"),
@@ -124,6 +158,14 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda logits: rest_by_matrix(logits) * logits.shape[-1], "summed over the experts"),
         (lambda logits: torch.softmax(logits, -1).var(0).mean(-1), "probabilities"),
         (lambda logits: rest_by_matrix(logits).mean(), "expected"),
+        (
+            lambda logits: (logits - logits.logsumexp(-1, keepdim=True)).var(0).mean(-1),
+            "sum of exponentials",
+        ),
+        (lambda logits: (logits - logits.max(-1)[0][..., None]).var(0).mean(-1), "largest logit"),
+        (lambda logits: (logits - logits[..., [0]]).var(0).mean(-1), "first logit"),
+        (lambda logits: logits.var(dim=2).mean(dim=0), "how far the passes do"),
+        (lambda logits: logits.mean(-1).var(0), "expected"),
     ),
     "16.4": (
         (lambda mu, v: (-v + (v.exp() ** 2 + mu**2) / 2 - 0.5).sum(), "old line"),
@@ -132,6 +174,9 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda mu, v: (v.exp() + mu**2 - 1 - v).mean() / 2, "a mean"),
         (lambda mu, v: (1 + v - mu**2 - v.exp()).sum() / 2, "not negative"),
         (lambda mu, v: (v.exp() + mu**2 - 1 - v).sum(), "expected"),
+        (lambda mu, v: (v.exp() + mu**2 - v).sum() / 2 - 0.5, "every weight has one"),
+        (lambda mu, v: ((v / 2).exp() + mu**2 - 1 - v).sum() / 2, "the deviation where"),
+        (lambda mu, v: (v.exp() + mu**2 - 1 + v).sum() / 2, "expected"),
     ),
 }
 

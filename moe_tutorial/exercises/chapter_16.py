@@ -48,10 +48,13 @@ def _dropped(x_TD: Tensor, centroids_ED: Tensor, rate: float) -> Tensor:
     return rate / (1 - rate) * x_TD.square() @ centroids_ED.square().T
 
 
+def _width(factor_EE: Tensor, a: int, b: int) -> Tensor:
+    width: Tensor = torch.linalg.vector_norm(factor_EE[a] - factor_EE[b])
+    return width
+
+
 def _larger(mean_E: Tensor, factor_EE: Tensor, a: int, b: int) -> Tensor:
-    width = (factor_EE[a] - factor_EE[b]).norm()
-    chance: Tensor = torch.special.ndtr((mean_E[a] - mean_E[b]) / width)
-    return chance
+    return _against(mean_E, _width(factor_EE, a, b), a, b)
 
 
 def _against(mean_E: Tensor, width: Tensor, a: int, b: int) -> Tensor:
@@ -92,6 +95,10 @@ DROPPED = Exercise(
             lambda x, w, rate: x.square() @ w.square().T / (1 - rate),
             "this is the mean of the square: take off the square of the mean",
         ),
+        Mistake(
+            lambda x, w, rate: (x @ w.T).square() + _dropped(x, w, rate),
+            "this is the mean of the logit's square: take off the square of its mean",
+        ),
     ),
 )
 
@@ -122,6 +129,29 @@ LARGER = Exercise(
             lambda mean, factor, a, b: _larger(mean, factor, b, a),
             "these two are exchanged: asked for is how likely a is above b",
         ),
+        Mistake(
+            lambda mean, factor, a, b: _against(mean, (factor[a] + factor[b]).norm(), a, b),
+            "this is the width of the sum of two logits: asked for is that of their difference",
+        ),
+        Mistake(
+            lambda mean, factor, a, b: _against(
+                mean,
+                (_width(factor, a, b).square() + factor[a] @ factor[b]).sqrt(),
+                a,
+                b,
+            ),
+            "the variance of a difference has the covariance twice: a with b, and b with a",
+        ),
+        Mistake(
+            lambda mean, factor, a, b: torch.sigmoid((mean[a] - mean[b]) / _width(factor, a, b)),
+            "the noise is Gaussian: its distribution function is torch.special.ndtr, not a sigmoid",
+        ),
+        Mistake(
+            lambda mean, factor, a, b: (
+                0.5 + 0.5 * torch.erf((mean[a] - mean[b]) / _width(factor, a, b))
+            ),
+            "erf wants its argument divided by the square root of 2",
+        ),
     ),
 )
 
@@ -150,6 +180,22 @@ REST = Exercise(
         Mistake(
             lambda logits: (logits - logits.mean(-1, keepdim=True)).std(0).mean(-1),
             "this is a deviation: the variance is asked for",
+        ),
+        Mistake(
+            lambda logits: logits.log_softmax(-1).var(0).mean(-1),
+            "log_softmax takes off the logarithm of a sum of exponentials: take off the mean",
+        ),
+        Mistake(
+            lambda logits: (logits - logits.amax(-1, keepdim=True)).var(0).mean(-1),
+            "this takes off the largest logit, whose own noise then goes to all: take off the mean",
+        ),
+        Mistake(
+            lambda logits: (logits - logits[..., :1]).var(0).mean(-1),
+            "this takes off the first logit, whose own noise then goes to all: take off the mean",
+        ),
+        Mistake(
+            lambda logits: logits.var(-1).mean(0),
+            "this is how far a pass's logits lie apart: asked for is how far the passes do",
         ),
     ),
 )
@@ -189,6 +235,16 @@ DIVERGENCE = Exercise(
                 else _divergence(mu, logvar)
             ),
             "this sums over the last dimension alone: one number for the layer is asked for",
+        ),
+        Mistake(
+            lambda mu, logvar: _divergence(mu, logvar) + 0.5 * (mu.numel() - 1),
+            "the half is taken off once: every weight has one",
+        ),
+        Mistake(
+            lambda mu, logvar: (
+                -0.5 * logvar + 0.5 * ((0.5 * logvar).exp() + mu.square()) - 0.5
+            ).sum(),
+            "this has the deviation where the variance belongs: exp(logvar) is the variance",
         ),
     ),
 )

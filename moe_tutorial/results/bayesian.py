@@ -46,7 +46,7 @@ class RouterRuns:
     rows: list[dict[str, Any]]
 
     def tried(self) -> list[tuple[str, str]]:
-        """Part and name of every method that is stored, in the order of the script, plain first."""
+        """Part and name of every method that is stored, in the order in which they ran."""
         return list(dict.fromkeys((row["part"], row["method"]) for row in self.rows))
 
     def settings(self, part: str, name: str) -> list[Method]:
