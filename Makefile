@@ -207,7 +207,8 @@ unit: .venv/ready
 
 # What needs the package alone, with the Python, the torch and the pytest that are active: for other versions.
 CORE := scores probabilities selection sampling inclusion combination configuration decision router \
-        validation dispatch capacity
+        validation dispatch capacity shapes_and_dtypes other_peoples_code checkpoint clusters bayesian stability grader \
+        grader_records grader_survives progress
 core:
 	@python3 -m pytest -q $(CORE:%=tests/test_%.py)
 

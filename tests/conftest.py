@@ -24,3 +24,11 @@ devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 @pytest.fixture(params=devices)
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what asks for something that an older torch does not have, or does wrongly."""
+    here = tuple(int(it) for it in torch.__version__.split(".")[:2])
+    for mark in item.iter_markers("torch_from"):
+        if here < mark.args:
+            pytest.skip(f"torch {torch.__version__}: {mark.kwargs['reason']}")

@@ -171,6 +171,7 @@ def run_k(run: dict[str, Any]) -> int:
     return int(script.options_of(run).get("k", 1))
 
 
+@pytest.mark.torch_from(2, 13, reason="an Adam that names its device")
 def test_the_task_names_its_device() -> None:
     expected = train_layer(0, 3, selection="sampled", shazeer=0.1)
     torch.set_default_device("meta")

@@ -282,6 +282,7 @@ def test_compiled_layer_takes_other_sizes_and_learns() -> None:
             assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-5), name
 
 
+@pytest.mark.torch_from(2, 13, reason="no tolist inside of torch.func")
 def test_functional_gradients_are_those_of_autograd() -> None:
     layer, x = layer_of(bias=True).double(), tokens(dtype=torch.float64)
     parameters = dict(layer.named_parameters())
@@ -295,6 +296,7 @@ def test_functional_gradients_are_those_of_autograd() -> None:
         assert torch.allclose(found[name], gradient, rtol=1e-10, atol=1e-12), name
 
 
+@pytest.mark.torch_from(2, 13, reason="no tolist inside of torch.func")
 def test_forward_derivatives_are_those_of_differences() -> None:
     layer, x = layer_of().double(), tokens(dtype=torch.float64)
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(3)).double()
@@ -354,6 +356,7 @@ def test_the_meta_device_gives_shapes_and_gradients(bias: bool) -> None:
     assert all(p.grad.shape == p.shape for p in layer.parameters())
 
 
+@pytest.mark.torch_from(2, 8, reason="our reason in its refusal")
 def test_export_is_refused_in_one_sentence() -> None:
     with pytest.raises(Exception, match=r"torch\.export"):
         torch.export.export(layer_of(), (tokens(5),))
@@ -379,6 +382,7 @@ def one_process() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+@pytest.mark.torch_from(2, 8, reason="no fully_shard on a CPU")
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("apart", [False, True])
 def test_fully_shard_trains_as_before(apart: bool) -> None:
@@ -399,6 +403,7 @@ def test_fully_shard_trains_as_before(apart: bool) -> None:
         assert torch.allclose(one, other.full_tensor(), rtol=1e-5, atol=1e-6), name
 
 
+@pytest.mark.torch_from(2, 8, reason="no fully_shard on a CPU")
 @pytest.mark.usefixtures("one_process")
 def test_a_file_is_refused_for_what_is_spread_over_processes(tmp_path: Path) -> None:
     from torch.distributed.fsdp import fully_shard

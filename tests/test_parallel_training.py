@@ -75,6 +75,7 @@ def together(
 
 
 # Four, two and one rank without FSDP2 take turns below.
+@pytest.mark.torch_from(2, 8, reason="no fully_shard that leaves parameters out")
 @pytest.mark.parametrize(("ranks", "copies", "shard"), [(2, 1, True), (4, 2, True)])
 def test_ranks_train_the_model_that_one_process_trains(
     alone: tuple[Any, list[float], dict[str, float]], ranks: int, copies: int, shard: bool
@@ -102,6 +103,7 @@ def test_a_killed_rank_ends_all_and_training_goes_on_to_the_bit(tmp_path: Path) 
     assert all(torch.equal(whole_run[0][name], it) for name, it in plain.state_dict().items())
 
 
+@pytest.mark.torch_from(2, 8, reason="no fully_shard that leaves parameters out")
 def test_other_numbers_of_ranks_go_on_from_a_checkpoint_with_fsdp_and_without(
     tmp_path: Path, alone: tuple[Any, list[float], Any]
 ) -> None:

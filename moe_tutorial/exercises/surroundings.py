@@ -18,7 +18,7 @@ def neutral_surroundings() -> Iterator[None]:
     algorithms, the states of the three random number generators, and the filters of warnings.
     Nothing that is printed or warned of inside is shown.
     """
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    dtype, device = torch.get_default_dtype(), _default_device()
     deterministic = torch.get_deterministic_debug_mode()
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     gpus = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
@@ -44,9 +44,14 @@ def neutral_surroundings() -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
         torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:
+        if _default_device() != device:
             torch.set_default_device(None)  # inside `with torch.device(...)` this is all it takes
-        if torch.get_default_device() != device:
+        if _default_device() != device:
             torch.set_default_device(device)
         if torch.get_deterministic_debug_mode() != deterministic:
             torch.set_deterministic_debug_mode(deterministic)
+
+
+def _default_device() -> torch.device:
+    """As torch.get_default_device, which fails in torch 2.6 after set_default_device(None)."""
+    return torch.empty(0).device

@@ -6,6 +6,7 @@ folder/step_100 = pieces of tensors + about.json, complete as soon as it has its
 import json
 import shutil
 import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns that there are no other processes
-        load(weights, checkpoint_id=newest, no_dist=True)
+        # Before torch 2.8 it finds out by itself whether there are other processes.
+        alone = {"no_dist": True} if "no_dist" in signature(load).parameters else {}
+        load(weights, checkpoint_id=newest, **alone)
     return {name.removeprefix("model."): it for name, it in weights.items()}
 
 
