@@ -209,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is not stored yet, one after another, and store each when it is done."""
     options = parser(__doc__.splitlines()[0], RESULTS, 2500).parse_args(arguments)
     data = names()
+    asked = data.validation[::PART]
     found = Runs(
         options.results,
         about(options.steps) | {"experts": EXPERTS, "rare": list(RARE), "text": data.fingerprint()},
@@ -224,9 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for language in LANGUAGES
             },
             "copied": by_language(
-                data.validation,
-                torch.tensor([pair.english == pair.name for pair in data.validation]).double(),
-                torch.ones(len(data.validation)),
+                asked,
+                torch.tensor([pair.english == pair.name for pair in asked]).double(),
+                torch.ones(len(asked)),
             ),
         },
     )

@@ -73,7 +73,7 @@ def translation_right(kind: str, languages: Sequence[str]) -> Tensor:
 
 
 def copied(languages: Sequence[str]) -> float:
-    """The share of unseen names that are right if the English name is copied."""
+    """The share of the names that models wrote that are right if the English name is copied."""
     shares = stored("translation")["copied"]
     return float(sum(shares[language] for language in languages) / len(languages))
 
