@@ -147,6 +147,7 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
     "13.2": (
         (lambda f, g, k: gates_by_gather(f, g, f.shape[1]), "all experts take part"),
         (lambda f, g, k: gates_by_gather(f, g[[0, 0]], k), "first one's gate"),
+        (lambda f, g, k: gates_by_gather(f, g[[1, 1]], k), "second one's gate"),
         (lambda f, g, k: gates_by_gather(f, g, k).sum(0), "are added up"),
         (lambda f, g, k: gates_by_gather(f, -g, k), "smallest logits"),
         (lambda f, g, k: gates_by_gather(f, g, k).flip(0), "expected"),
@@ -160,6 +161,7 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda c, s: mutual_information(c) - beyond_by_package(c, s), "does the language add"),
         (lambda c, s: beyond_by_package(c, s) / math.log(2), "bits"),
         (lambda c, s: -beyond_by_package(c, s), "the other way round"),
+        (lambda c, s: sum(mutual_information(c[s == i]) for i in s.unique()), "plain sum"),
         (lambda c, s: mutual_information(c) / 2, "expected"),
         (lambda c, s: beyond_by_package(c / c.sum(1, keepdim=True), s), "expected"),
         (lambda c, s: c.sum(), "expected"),
@@ -178,6 +180,15 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (lambda scores, seen, ahead, n: ndcg_in_loops(scores, seen, ahead, 99), "all films"),
         (lambda scores, seen, ahead, n: ndcg_in_loops(scores * ~seen, seen * 0, ahead, n),
          "get the score 0"),
+        (lambda scores, seen, ahead, n: (
+            ndcg_in_loops(scores, seen, ahead, n)
+            * sum(1 / math.log2(p + 2) for p in range(min(n, len(ahead))))
+        ), "not divided"),
+        (lambda scores, seen, ahead, n: (
+            ndcg_in_loops(scores, seen, ahead, n)
+            * sum(1 / math.log2(p + 2) for p in range(min(n, len(ahead))))
+            / sum(1 / math.log2(p + 2) for p in range(len(ahead)))
+        ), "more places than the list"),
         (ndcg_cut_too_early, "expected"),
         (lambda scores, seen, ahead, n: ndcg_in_loops(scores, seen, ahead, n - 1), "expected"),
         (lambda scores, seen, ahead, n: ndcg_in_loops(scores, seen, ahead, n + 1), "expected"),

@@ -114,18 +114,22 @@ def _beyond_script(counts_LE: Tensor, script_L: Tensor) -> Tensor:
     return _nats(counts_LE) - _nats(_by_script(counts_LE, script_L))
 
 
-def _unweighted(counts_LE: Tensor, script_L: Tensor) -> Tensor:
-    each = [_nats(counts_LE[script_L == script]) for script in set(script_L.tolist())]
-    return torch.stack(each).mean()
+def _within(counts_LE: Tensor, script_L: Tensor) -> Tensor:
+    """What the language tells within each script, unweighted."""
+    return torch.stack([_nats(counts_LE[script_L == script]) for script in set(script_L.tolist())])
 
 
-def _ndcg(
-    scores_I: Tensor, seen_I: Tensor, next_A: Tensor, number: int, *, ideal: bool = True
-) -> Tensor:
+def _worth(places: int) -> Tensor:
+    return 1 / torch.arange(2, places + 2, dtype=torch.float64).log2()
+
+
+def _dcg(scores_I: Tensor, seen_I: Tensor, next_A: Tensor, number: int) -> Tensor:
     top_N = scores_I.masked_fill(seen_I, -torch.inf).sort(descending=True).indices[:number]
-    worth_N = 1 / torch.arange(2, number + 2, dtype=torch.float64).log2()
-    found = (worth_N * torch.isin(top_N, next_A)).sum()
-    return found / (worth_N[: len(next_A)].sum() if ideal else worth_N.sum())
+    return (_worth(number)[: len(top_N)] * torch.isin(top_N, next_A)).sum()
+
+
+def _ndcg(scores_I: Tensor, seen_I: Tensor, next_A: Tensor, number: int) -> Tensor:
+    return _dcg(scores_I, seen_I, next_A, number) / _worth(number)[: len(next_A)].sum()
 
 
 def _seen_too(scores_I: Tensor, seen_I: Tensor, next_A: Tensor, number: int) -> Tensor:
@@ -184,6 +188,10 @@ GATES = Exercise(
         ),
         Mistake(_one_gate, "both tasks have the first one's gate here: each has a gate of its own"),
         Mistake(
+            lambda f, logits, k: _one_gate(f, logits[1:], k),
+            "both tasks have the second one's gate here: each has a gate of its own",
+        ),
+        Mistake(
             _shared_choice,
             "both tasks use the same experts here: each chooses its own K, from its own logits",
         ),
@@ -217,8 +225,12 @@ BEYOND = Exercise(
             "this is what the script tells: what does the language add to it?",
         ),
         Mistake(
-            _unweighted,
+            lambda counts, script: _within(counts, script).mean(),
             "this is the mean over scripts: weigh each with its share of the tokens",
+        ),
+        Mistake(
+            lambda counts, script: _within(counts, script).sum(),
+            "this is the plain sum over scripts: weigh each with its share of the tokens",
         ),
         Mistake(
             lambda counts, script: _beyond_script(counts, script) / torch.tensor(2.0).log(),
@@ -246,9 +258,17 @@ RANKING = Exercise(
             "them out, or give them minus infinity",
         ),
         Mistake(
-            lambda scores, seen, ahead, n: _ndcg(scores, seen, ahead, n, ideal=False),
+            lambda scores, seen, ahead, n: _dcg(scores, seen, ahead, n) / _worth(n).sum(),
             "with one film to find, the best ranking must be worth 1: divide by what the best "
             "ranking of these films reaches",
+        ),
+        Mistake(
+            _dcg,
+            "this sum is not divided yet: the best ranking must be worth 1",
+        ),
+        Mistake(
+            lambda scores, seen, ahead, n: _dcg(scores, seen, ahead, n) / _worth(len(ahead)).sum(),
+            "the best ranking has no more places than the list, however many films come next",
         ),
         Mistake(
             _recall,
