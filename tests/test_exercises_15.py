@@ -141,6 +141,11 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
             lambda a, b: ((a & b).sum(1) / torch.minimum(a.sum(1), b.sum(1))).mean(),
             "smaller choice alone",
         ),
+        (
+            lambda a, b: ((a & b).sum(1) / torch.maximum(a.sum(1), b.sum(1))).mean(),
+            "larger choice alone",
+        ),
+        (lambda a, b: ((a & b).sum(1) / (a.sum(1) + b.sum(1))).mean(), "below the line"),
         (lambda a, b: ((a & b).sum(0) / (a | b).sum(0)).nanmean(), "expected"),
         (lambda a, b: (2 * (a & b).sum(1) / (a.sum(1) + b.sum(1))).mean(), "Dice"),
         (lambda a, b: (a * b).sum() / (a | b).sum(), "divides the totals"),
@@ -189,6 +194,10 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
         (names_by(lambda one, other: jaccard(one, other) == 1), "expected"),  # equal sets
         (lambda a, b, c, d, E: by_assignment(a, b, a, b, E), "that found the names"),
         (
+            lambda a, b, c, d, E: (c == match_experts(a, b, E)[d]).double().mean(),
+            "compares places in lists",
+        ),
+        (
             lambda a, b, c, d, E: jaccard(c, match_experts(b, a, E)[d]).mean(),
             "wrong way",
         ),
@@ -204,7 +213,7 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
             lambda overlap, cost, level: [
                 np.interp(level, o.numpy(), c.numpy()) for o, c in zip(overlap, cost, strict=True)
             ],
-            "wants it to rise",
+            "wants x to rise",
         ),
         (
             lambda overlap, cost, level: [
@@ -242,6 +251,7 @@ WRONG: dict[str, tuple[tuple[Answer, str], ...]] = {
             "in the place of each layer's own",
         ),
         (cost_with_exchanged_weights, "weights are exchanged"),
+        (lambda overlap, cost, level: cost[:, -1], "costs at the last setting"),
         (lambda overlap, cost, level: cost.mean(1), "expected"),
     ),
 }

@@ -96,6 +96,15 @@ MASKS = Exercise(
             "this divides by the smaller choice alone: divide by the experts in either",
         ),
         Mistake(
+            lambda a, b: ((a & b).sum(-1) / torch.maximum(a.sum(-1), b.sum(-1))).mean(),
+            "this divides by the larger choice alone: divide by the experts in either",
+        ),
+        Mistake(
+            lambda a, b: ((a & b).sum(-1) / (a.sum(-1) + b.sum(-1))).mean(),
+            "this counts what is shared twice below the line: count each expert that is in either "
+            "choice once",
+        ),
+        Mistake(
             lambda a, b: (2 * (a & b).sum(-1) / (a.sum(-1) + b.sum(-1))).mean(),
             "this is Dice's overlap, whose denominator counts what is shared twice: count each "
             "expert that is in either choice once",
@@ -179,8 +188,8 @@ EQUAL = Exercise(
     (
         Mistake(
             _interpolated_backwards,
-            "these come from an interpolation whose x falls: np.interp wants it to rise, and says "
-            "nothing if it does not. Flip both rows",
+            "these are the costs at the last setting. If they come from np.interp: it wants x to "
+            "rise, and says nothing if it does not, so flip both rows",
         ),
         Mistake(
             lambda overlap, cost, level: cost.gather(

@@ -165,6 +165,10 @@ RENAMED = Exercise(
             ),
             "this judges on all tokens: leave out those on which the names were found",
         ),
+        Mistake(
+            lambda a, b, c, d, E: (c == _best_names(_gains(a, b, E))[d]).double().mean(),
+            "this compares places in lists: the same experts in another order are the same choice",
+        ),
     ),
     tolerance=1e-6,  # shares of counts may well be float32
 )
