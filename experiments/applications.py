@@ -14,7 +14,7 @@ from moe_tutorial import Attention, Block, Experts, FeedForward, LanguageModel, 
 
 KINDS = ("dense", "sparse", "dense, wide")
 SEEDS = range(5)
-RATES = (0.005, 0.01, 0.02, 0.04)  # the learning rates to choose from
+RATES = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)  # the learning rates to choose from
 TRIAL = 100  # the seed to choose with
 WIDTH, EXPERT_WIDTH, K = 32, 32, 2
 
