@@ -109,7 +109,7 @@ def test_nbgrader_empties_the_stub_and_leaves_its_function(chapter: str) -> None
         inside, ended, after = rest.partition("    ### END SOLUTION\n")
         assert found
         assert ended
-        assert inside == handout.STUB
+        assert inside == packs.STUB
         names: dict[str, Any] = {"check": lambda *_: None}
         exec(before + "    raise NotImplementedError\n" + after, names)
         assert [name for name in names if name.startswith("answer_")]

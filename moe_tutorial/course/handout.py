@@ -40,7 +40,6 @@ if importlib.util.find_spec("moe_tutorial") is None:
     sys.path.insert(0, str(pathlib.Path.cwd()))
     importlib.invalidate_caches()"""
 
-STUB = "    return ...  # your code instead of the dots\n"
 LINK = re.compile(r"\[([^\]]+)\]\((\d\d)_\w+\.ipynb\)")
 # True in the book, false in a handout, from which folded solutions are taken.
 IN_THE_BOOK = {

@@ -15,7 +15,6 @@ from moe_tutorial.course.handout import (
     CHECK,
     NOTEBOOKS,
     PACKAGE,
-    STUB,
     Notebook,
     archive_package,
     chapter_file,
@@ -26,6 +25,8 @@ from moe_tutorial.course.handout import (
 )
 from moe_tutorial.course.plan import Plan, PlanError, as_toml
 
+# What stands in an answer that nobody has written yet.
+STUB = "    return ...  # your code instead of the dots\n"
 # What an autograder installs: what the package asks for, and what some chapters import.
 REQUIREMENTS = (
     *("torch>=2.6", "numpy>=1.26", "matplotlib>=3.8", "ipywidgets>=7.7", "tqdm>=4.66"),
